@@ -1,0 +1,202 @@
+"""Content-addressed blobs in a directory that the services of one host share.
+
+Large blobs are a file each, written aside and renamed. Small ones (a mesh makes thousands of small results a second)
+are appended to a pack file of the writing process, with an index in SQLite: one write and one transaction a batch.
+An address is the hex BLAKE3 of the bytes; a name that differs from its bytes never gets in.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sqlite3
+from collections import OrderedDict
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Protocol
+
+import blake3
+import numpy as np
+
+PACKED_BYTES_MAX = 64 * 1024
+_OPEN_PACKS_MAX = 64
+
+
+class BlobStore(Protocol):
+    def has(self, digest: str) -> bool: ...
+
+    def size(self, digest: str) -> int | None: ...
+
+    def read(self, digest: str, offset: int = 0, length: int | None = None) -> bytes: ...
+
+    def put_small(self, items: Iterable[tuple[str, bytes | memoryview]]) -> None: ...
+
+    def writer(self) -> BlobWriter: ...
+
+
+class MissingBlob(KeyError):
+    """The store has no such blob."""
+
+
+class BlobWriter:
+    """Streams one blob in. finish() gives (digest, size) and makes it visible; abandon() drops it."""
+
+    def __init__(self, store: DirectoryStore, expected: str | None = None) -> None:
+        self._store, self._expected = store, expected
+        self._temp = store.root / "incoming" / f"{os.getpid()}-{secrets.token_hex(8)}"
+        self._file = open(self._temp, "wb")  # noqa: SIM115 - closed in finish or abandon
+        self._hash = blake3.blake3()
+        self.size = 0
+
+    def write(self, data: bytes | memoryview) -> None:
+        self._hash.update(data)
+        self._file.write(data)
+        self.size += len(data)
+
+    def finish(self) -> tuple[str, int]:
+        digest = self._hash.hexdigest()
+        self._file.close()
+        target = self._store._path(digest)
+        target.parent.mkdir(exist_ok=True)
+        os.replace(self._temp, target)
+        return digest, self.size
+
+    def hexdigest(self) -> str:
+        return self._hash.hexdigest()
+
+    def abandon(self) -> None:
+        self._file.close()
+        self._temp.unlink(missing_ok=True)
+
+
+class DirectoryStore:
+    """root is made if it is missing. One instance per process; reads of any blob, writes to a pack of its own."""
+
+    def __init__(self, root: Path | str) -> None:
+        self.root = Path(root)
+        for name in ("incoming", "packs", "large"):
+            (self.root / name).mkdir(parents=True, exist_ok=True)
+        self._index = sqlite3.connect(
+            self.root / "packs" / "index.db", isolation_level=None, check_same_thread=False, timeout=10
+        )
+        self._index.execute("PRAGMA journal_mode=WAL")
+        self._index.execute("PRAGMA synchronous=NORMAL")
+        self._index.execute(
+            "CREATE TABLE IF NOT EXISTS packed (digest BLOB PRIMARY KEY, pack TEXT, at INTEGER, size INTEGER) WITHOUT ROWID"
+        )
+        self._pack_name = ""
+        self._pack_fd = -1
+        self._pack_at = 0
+        self._open: OrderedDict[str, int] = OrderedDict()
+        self._recent: OrderedDict[str, None] = OrderedDict()  # digests known to be packed: replicas repeat them
+
+    def put_small(self, items: Iterable[tuple[str, bytes | memoryview]]) -> None:
+        """Store blobs of at most PACKED_BYTES_MAX under digests that the caller computed; durable against a crash of
+        this process when it returns."""
+        rows, chunks = [], []
+        if self._pack_fd < 0 or self._pack_at > 1 << 30:
+            self._new_pack()
+        at = self._pack_at
+        for digest, data in items:
+            if digest in self._recent:
+                continue
+            self._recent[digest] = None
+            chunks.append(data)
+            rows.append((bytes.fromhex(digest), self._pack_name, at, len(data)))
+            at += len(data)
+        while len(self._recent) > 50_000:
+            self._recent.popitem(last=False)
+        if not rows:
+            return
+        blob = b"".join(chunks)
+        written = 0
+        while written < len(blob):  # a full disk raises OSError here, before anything points at the bytes
+            written += os.write(self._pack_fd, memoryview(blob)[written:])
+        self._pack_at = at
+        self._index.execute("BEGIN IMMEDIATE")
+        self._index.executemany("INSERT OR IGNORE INTO packed VALUES (?,?,?,?)", rows)
+        self._index.execute("COMMIT")
+
+    def writer(self) -> BlobWriter:
+        return BlobWriter(self)
+
+    def has(self, digest: str) -> bool:
+        return self.size(digest) is not None
+
+    def size(self, digest: str) -> int | None:
+        row = self._find(digest)
+        if row is not None:
+            return row[2]
+        try:
+            return self._path(digest).stat().st_size
+        except OSError:
+            return None
+
+    def read(self, digest: str, offset: int = 0, length: int | None = None) -> bytes:
+        """Bytes [offset, offset+length). Raises MissingBlob; ValueError when the range is outside."""
+        row = self._find(digest)
+        if row is not None:
+            pack, at, size = row
+            fd = self._pack(pack)
+        else:
+            path = self._path(digest)
+            try:
+                fd = self._fd(str(path), path)
+            except OSError:
+                raise MissingBlob(digest) from None
+            at, size = 0, os.fstat(fd).st_size
+        n = size - offset if length is None else length
+        if offset < 0 or n < 0 or offset + n > size:
+            raise ValueError(f"bytes {offset} to {offset + n} of a blob of {size} bytes")
+        out = os.pread(fd, n, at + offset)
+        while len(out) < n:
+            out += os.pread(fd, n - len(out), at + offset + len(out))
+        return out
+
+    def array(self, digest: str, dtype: str, shape: tuple[int, ...], offset: int = 0) -> np.ndarray:
+        """A read-only array over the bytes from offset: memory-mapped for large blobs, read for packed ones."""
+        count = int(np.prod(shape))
+        row = self._find(digest)
+        if row is not None:
+            return np.frombuffer(self.read(digest, offset, count * np.dtype(dtype).itemsize), dtype).reshape(shape)
+        path = self._path(digest)
+        if not path.exists():
+            raise MissingBlob(digest)
+        return np.memmap(path, dtype=dtype, mode="r", offset=offset, shape=shape)
+
+    def close(self) -> None:
+        self._index.close()
+        for fd in self._open.values():
+            os.close(fd)
+        if self._pack_fd >= 0:
+            os.close(self._pack_fd)
+
+    def _find(self, digest: str) -> tuple[str, int, int] | None:
+        return self._index.execute(
+            "SELECT pack, at, size FROM packed WHERE digest = ?", (bytes.fromhex(digest),)
+        ).fetchone()
+
+    def _path(self, digest: str) -> Path:
+        return self.root / "large" / digest[:2] / digest
+
+    def _new_pack(self) -> None:
+        if self._pack_fd >= 0:
+            os.close(self._pack_fd)
+        self._pack_name = f"{os.getpid()}-{secrets.token_hex(6)}.pack"
+        path = self.root / "packs" / self._pack_name
+        self._pack_fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        self._pack_at = 0
+
+    def _pack(self, name: str) -> int:
+        return self._fd(name, self.root / "packs" / name)
+
+    def _fd(self, key: str, path: Path) -> int:
+        fd = self._open.get(key)
+        if fd is None:
+            fd = os.open(path, os.O_RDONLY)
+            self._open[key] = fd
+            if len(self._open) > _OPEN_PACKS_MAX:
+                os.close(self._open.popitem(last=False)[1])
+        else:
+            self._open.move_to_end(key)
+        return fd

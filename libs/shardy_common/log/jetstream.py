@@ -1,0 +1,91 @@
+"""The log on NATS JetStream: one stream, made if it is missing, read and appended through one connection."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+
+from nats.errors import Error as NatsError
+
+from shardy_common.log.appender import Appender
+from shardy_common.log.client import LogClient, connect
+from shardy_common.log.reader import JetStreamReader
+from shardy_common.log.types import Append, Outcome
+from shardy_common.wire import subjects
+
+
+class JetStreamLog:
+    """Open with `await JetStreamLog.open(url, name=…)`; one per process."""
+
+    def __init__(self, client: LogClient, stream: str) -> None:
+        self.client = client
+        self.stream = stream
+        self.appender = Appender(client)
+
+    @classmethod
+    async def open(
+        cls,
+        url: str,
+        *,
+        name: str,
+        user: str = "",
+        password: str = "",
+        stream: str = subjects.STREAM,
+        replicas: int = 1,
+    ) -> JetStreamLog:
+        """Connect (waiting for the server as long as it takes) and make sure that the stream exists."""
+        while True:
+            try:
+                client = await connect(url, name=name, user=user, password=password)
+                break
+            except (NatsError, OSError):
+                await asyncio.sleep(0.2)
+        log = cls(client, stream)
+        await log.appender.start()
+        await log._ensure_stream(replicas)
+        return log
+
+    async def append(self, items: Sequence[Append]) -> list[Outcome]:
+        return await self.appender.append(items)
+
+    def read(self, filters: Sequence[str], after: int) -> JetStreamReader:
+        return JetStreamReader(self.client, self.stream, filters, after)
+
+    async def last_seq(self) -> int:
+        """Sequence of the newest event in the whole stream."""
+        reply = await self.client.request(f"$JS.API.STREAM.INFO.{self.stream}", b"", timeout=5)
+        return int(json.loads(reply.data)["state"]["last_seq"])
+
+    async def close(self) -> None:
+        await self.appender.close()
+        await self.client.close()
+
+    async def _ensure_stream(self, replicas: int) -> None:
+        config = {
+            "name": self.stream,
+            "subjects": subjects.STREAM_SUBJECTS,
+            "retention": "limits",
+            "storage": "file",
+            "discard": "old",
+            "duplicate_window": int(120e9),
+            "num_replicas": replicas,
+            "allow_direct": True,
+            "deny_delete": True,
+            "max_msg_size": 1024 * 1024,
+        }
+        while True:
+            try:
+                reply = await self.client.request(
+                    f"$JS.API.STREAM.CREATE.{self.stream}", json.dumps(config).encode(), timeout=5
+                )
+            except (NatsError, TimeoutError, OSError):
+                await asyncio.sleep(0.2)
+                continue
+            error = json.loads(reply.data).get("error")
+            if error is None or error.get("err_code") == 10058:  # the name is in use: it is there already
+                return
+            if error.get("code") == 503:
+                await asyncio.sleep(0.2)
+                continue
+            raise RuntimeError(f"the log refused to make its stream: {error.get('description')}")

@@ -1,0 +1,32 @@
+"""The one module that builds subjects: `<entity>.<event>.<id>` on the stream EVENTS."""
+
+from __future__ import annotations
+
+STREAM = "EVENTS"
+ENTITIES = ("job", "task", "result", "worker", "gateway", "fraud", "proof", "verifier", "dlq")
+STREAM_SUBJECTS = [f"{entity}.>" for entity in ENTITIES]
+
+
+def subject(event_name: str, entity_id: str) -> str:
+    """`task.created` and an id make `task.created.<id>`."""
+    return f"{event_name}.{entity_id}"
+
+
+def of_kind(event_name: str) -> str:
+    """All events of one name."""
+    return f"{event_name}.*"
+
+
+def of_entity(entity: str, entity_id: str) -> str:
+    """All events of one state machine: what its optimistic concurrency counts."""
+    return f"{entity}.*.{entity_id}"
+
+
+def control(service: str, verb: str) -> str:
+    """Request/reply subject of the control plane; not part of the log."""
+    return f"ctl.{service}.{verb}"
+
+
+def presence(service: str) -> str:
+    """Heartbeats between replicas; plain messages, not events."""
+    return f"presence.{service}"
