@@ -1,7 +1,7 @@
 """Identifiers. None holds `.`, `*`, `>` or white space, so each is a valid subject token.
 
-A job id sorts by time of submission. A task id names its place in the job, so two deciders that carve the same
-place propose the same task, and the log lets one of them win. A worker id is the libp2p peer id of its key.
+A job id sorts by time of submission. A task id names its place in the job. A worker id is the libp2p peer id of its
+key.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ def new_job_id(now_ms: int | None = None, entropy: bytes | None = None) -> str:
     return "j" + "".join(_B32[(n >> s) & 31] for s in range(80, -1, -5))
 
 
-def task_id(job_id: str, col0: int, row0: int) -> str:
-    return f"{job_id}-{col0}-{row0}"
+def task_id(job_id: str, col0: int, row0: int, tag: int) -> str:
+    """tag: 24 random bits of its decider; a void attempt at the same place has another id (see carving.py)."""
+    return f"{job_id}-{col0}-{row0}-{tag:06x}"
 
 
 def lease_id(task: str, attempt: int) -> str:

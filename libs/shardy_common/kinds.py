@@ -270,7 +270,8 @@ def _check_operand(name: str, operand: Operand) -> None:
     for what, n in (("rows", operand.rows), ("cols", operand.cols)):
         if not 1 <= n <= limits.SIDE_MAX:
             raise Refused(
-                f"operand {name} has {n} {what}: 1 to {limits.SIDE_MAX} are possible", limit=f"{what} ≤ {limits.SIDE_MAX}"
+                f"operand {name} has {n} {what}: 1 to {limits.SIDE_MAX} are possible",
+                limit=f"{what} ≤ {limits.SIDE_MAX}",
             )
     size = operand.rows * operand.cols * ITEM_BYTES[operand.dtype]
     if size > limits.BLOB_BYTES_MAX:
@@ -284,8 +285,8 @@ def _check_operand(name: str, operand: Operand) -> None:
 def _checked_pre(pre: Pre) -> Pre:
     if not (math.isfinite(pre.lo) and math.isfinite(pre.hi) and pre.lo < pre.hi):
         raise Refused(f"pre.lo and pre.hi must be finite with lo < hi (got {pre.lo} and {pre.hi})")
-    if max(abs(pre.lo), abs(pre.hi)) > 3.0e38:
-        raise Refused("pre.lo and pre.hi must fit float32: at most 3.0e38 in size")
+    if max(abs(pre.lo), abs(pre.hi)) > 2.0**126:
+        raise Refused("pre.lo and pre.hi are at most 2¹²⁶ (8.5e37) in size, so that no step can overflow float32")
     if pre.ema_axis not in (-1, 0, 1):
         raise Refused("pre.ema_axis is −1 (none), 0 (down the rows) or 1 (along each row)")
     if not 0 < pre.alpha <= 1:

@@ -17,3 +17,5 @@ ATTEMPTS_MAX = 12  # leases of one task before it is given up as unresolved
 WARM_ROWS_MAX = 65_536
 RESULT_BYTES_MAX = BLOB_BYTES_MAX
 JOBS_ACTIVE_PER_REQUESTER_MAX = 1_000
+PROBE_SIDE = 512  # m = n = k of the joining probe, docs/protocol.md §2.1
+PROBE_ROUNDS = 4

@@ -93,29 +93,35 @@ class DirectoryStore:
     def put_small(self, items: Iterable[tuple[str, bytes | memoryview]]) -> None:
         """Store blobs of at most PACKED_BYTES_MAX under digests that the caller computed; durable against a crash of
         this process when it returns."""
-        rows, chunks = [], []
+        rows, chunks, fresh = [], [], set()
         if self._pack_fd < 0 or self._pack_at > 1 << 30:
             self._new_pack()
         at = self._pack_at
         for digest, data in items:
-            if digest in self._recent:
+            if digest in self._recent or digest in fresh:
                 continue
-            self._recent[digest] = None
+            fresh.add(digest)
             chunks.append(data)
             rows.append((bytes.fromhex(digest), self._pack_name, at, len(data)))
             at += len(data)
-        while len(self._recent) > 50_000:
-            self._recent.popitem(last=False)
         if not rows:
             return
         blob = b"".join(chunks)
         written = 0
-        while written < len(blob):  # a full disk raises OSError here, before anything points at the bytes
-            written += os.write(self._pack_fd, memoryview(blob)[written:])
+        try:
+            while written < len(blob):  # a full disk raises here, before anything points at the bytes
+                written += os.write(self._pack_fd, memoryview(blob)[written:])
+        except OSError:
+            self._pack_at = 1 << 31  # what was written in part is never referred to: the next call takes a new pack
+            raise
         self._pack_at = at
         self._index.execute("BEGIN IMMEDIATE")
         self._index.executemany("INSERT OR IGNORE INTO packed VALUES (?,?,?,?)", rows)
         self._index.execute("COMMIT")
+        for digest in fresh:
+            self._recent[digest] = None
+        while len(self._recent) > 50_000:
+            self._recent.popitem(last=False)
 
     def writer(self) -> BlobWriter:
         return BlobWriter(self)

@@ -113,9 +113,7 @@ class Engine:
             raise ValueError(f"out must be int32 of shape {(m, b.n)}")
         for start, end in _blocks(m, b.k + 4 * b.n):
             with self.load(a[start:end]) as left, self.instance.alloc_array((end - start, b.n), np.int32) as right:
-                self.instance.checked(
-                    "matmul_i8_packed", left.ptr, b.buffer.ptr, right.ptr, end - start, b.n, b.k
-                )
+                self.instance.checked("matmul_i8_packed", left.ptr, b.buffer.ptr, right.ptr, end - start, b.n, b.k)
                 c[start:end] = right.array
         return c
 
@@ -229,9 +227,7 @@ class Engine:
                     self.load(a_scale[start:end]) as of_a,
                     self.instance.alloc_array((end - start, cols), np.float32) as out,
                 ):
-                    self.instance.checked(
-                        "dequantise_i32", sums.ptr, end - start, cols, of_a.ptr, of_b.ptr, out.ptr
-                    )
+                    self.instance.checked("dequantise_i32", sums.ptr, end - start, cols, of_a.ptr, of_b.ptr, out.ptr)
                     d[start:end] = out.array
         return d
 

@@ -1,0 +1,50 @@
+"""Settings that every service shares, from the environment (SHARDY_…) with defaults for one machine."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """data_dir holds projections and blobs; nats_password_file wins over nats_password."""
+
+    model_config = SettingsConfigDict(env_prefix="SHARDY_", frozen=True)
+
+    data_dir: Path = Path(".data")
+    nats_url: str = "nats://127.0.0.1:4222"
+    nats_user: str = ""
+    nats_password: SecretStr = SecretStr("")
+    nats_password_file: Path | None = None
+    instance: str = Field(default="0", description="name of this replica: its projection file carries it")
+    log_level: str = "INFO"
+    stream_replicas: int = 1
+
+    @property
+    def password(self) -> str:
+        if self.nats_password_file is not None:
+            return self.nats_password_file.read_text().strip()
+        return self.nats_password.get_secret_value()
+
+    def projection_path(self, service: str) -> Path:
+        return self.data_dir / "projections" / f"{service}-{self.instance}.db"
+
+    @property
+    def blob_dir(self) -> Path:
+        return self.data_dir / "blobs"
+
+
+def configure_logging(service: str, level: str) -> None:
+    """One line an entry on standard error, with the service's name."""
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=level.upper(),
+        format=f"%(asctime)s {service} %(levelname)s %(name)s: %(message)s",
+        force=True,
+    )
+    for noisy in ("nats", "httpx", "httpcore", "uvicorn.access"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)

@@ -1,0 +1,196 @@
+"""The loop that every folding service runs: read a micro-batch, fold it, commit rows and checkpoint, propose.
+
+Nothing here decides anything. Proposals are appended in the background while the next batch is read; a core marks
+what it has proposed, so nothing is proposed twice at once. After a crash the loop starts from the checkpoint, and
+what was proposed but not recorded is simply proposed again. An event whose bytes no version explains is
+recorded as a dead letter and skipped: it never stops a service.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Protocol
+
+from shardy_common.log import Append, Appended, Outcome, Projection, Recorded
+from shardy_common.wire.events import DlqRecorded
+
+BATCH_MAX = 2_000
+IN_FLIGHT_APPENDS_MAX = 16_000
+log = logging.getLogger("shardy.service")
+
+
+class Core(Protocol):
+    """A service's folded state."""
+
+    filters: Sequence[str]
+
+    def load(self, projection: Projection) -> None:
+        """Take over the active rows of the projection."""
+
+    def evolve(self, recorded: Recorded) -> None: ...
+
+    def rows(self) -> dict[str, list[Sequence[Any]]]:
+        """Rows that changed since the last call, by table."""
+        ...
+
+
+class FoldLoop:
+    """react: called after each batch once the log has been caught up with, and every tick_s; may propose().
+
+    make_core builds an empty core: used at start, and again by rebuild().
+    """
+
+    def __init__(
+        self,
+        name: str,
+        event_log: Any,
+        projection: Projection,
+        make_core: Callable[[], Core],
+        *,
+        react: Callable[[], Awaitable[None]] | None = None,
+        settled: Callable[[Append, bool], None] | None = None,
+        observe: Callable[[list[Recorded]], Awaitable[None]] | None = None,
+        tick_s: float = 0.2,
+    ) -> None:
+        self.name, self.log, self.projection = name, event_log, projection
+        self.make_core = make_core
+        self.core = make_core()
+        self._react, self._settled, self._observe, self._tick_s = react, settled, observe, tick_s
+        self.live = asyncio.Event()
+        self.folded = 0
+        self.conflicts = 0
+        self.poisoned = 0
+        self._in_flight = 0
+        self._background: set[asyncio.Task[None]] = set()
+        self._rebuild: asyncio.Future[dict[str, Any]] | None = None
+        self._reader: Any = None
+        self._stopping = False
+
+    async def run(self) -> None:
+        self.core.load(self.projection)
+        self._reader = self.log.read(self.core.filters, self.projection.checkpoint)
+        try:
+            while not self._stopping:
+                if self._rebuild is not None:
+                    await self._refold()
+                await self._step()
+        finally:
+            with contextlib.suppress(Exception):
+                await self._reader.close()
+            for task in self._background:
+                task.cancel()
+
+    async def _step(self) -> None:
+        events = await self._reader.batch(BATCH_MAX, self._tick_s)
+        if events:
+            self.fold(events)
+            if self._observe is not None:
+                await self._observe(events)
+        if self._reader.caught_up:
+            self.live.set()
+        if self._react is not None and self.live.is_set() and self._in_flight < IN_FLIGHT_APPENDS_MAX:
+            await self._react()
+
+    def fold(self, events: list[Recorded]) -> None:
+        for recorded in events:
+            if recorded.event is None:
+                self._poison(recorded)
+            else:
+                self.core.evolve(recorded)
+        self.projection.commit(self.core.rows(), events[-1].seq)
+        self.folded += len(events)
+
+    def propose(self, items: list[Append]) -> None:
+        """Append in the background; `settled` hears of each outcome."""
+        if not items:
+            return
+        self._in_flight += len(items)
+        task = asyncio.get_running_loop().create_task(self._append(items))
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    async def _append(self, items: list[Append]) -> None:
+        try:
+            outcomes: list[Outcome] = await self.log.append(items)
+        finally:
+            self._in_flight -= len(items)
+        refused = 0
+        for item, outcome in zip(items, outcomes, strict=True):
+            accepted = isinstance(outcome, Appended)
+            refused += not accepted
+            if self._settled is not None:
+                self._settled(item, accepted)
+        if refused:
+            self.conflicts += refused
+            await asyncio.sleep(0.02)  # let the events that won be read before deciding again
+            self.wake()
+
+    def wake(self) -> None:
+        """React soon, without waiting for the next event or tick."""
+        if self._reader is not None:
+            self._reader.wake()
+
+    def stop(self) -> None:
+        self._stopping = True
+        self.wake()
+
+    def _poison(self, recorded: Recorded) -> None:
+        self.poisoned += 1
+        log.error("%s: event %d on %s cannot be decoded; dead-lettered", self.name, recorded.seq, recorded.subject)
+        evidence = {"reader": self.name, "bytes": recorded.payload[:512].hex()}
+        event = DlqRecorded(f"poison-{recorded.seq}", "poison", recorded.subject, recorded.seq, evidence)
+        self.propose([Append(event, f"poison/{recorded.seq}", 0)])
+
+    # -- rebuild --------------------------------------------------------------------------------------------------
+
+    async def rebuild(self) -> dict[str, Any]:
+        """Throw the projection away and fold the whole log anew. Returns events, seconds, checksum."""
+        if self._rebuild is None:
+            self._rebuild = asyncio.get_running_loop().create_future()
+            self.wake()
+        return await self._rebuild
+
+    async def _refold(self) -> None:
+        assert self._rebuild is not None
+        started = time.monotonic()
+        await self._reader.close()
+        self.live.clear()
+        self.projection.reset()
+        self.core = self.make_core()
+        self.core.load(self.projection)
+        self._reader = self.log.read(self.core.filters, 0)
+        count = 0
+        while True:
+            events = await self._reader.batch(BATCH_MAX, 1.0)
+            if events:
+                self.fold(events)
+                count += len(events)
+            if self._reader.caught_up:
+                break
+        done, self._rebuild = self._rebuild, None
+        done.set_result(
+            {
+                "service": self.name,
+                "events": count,
+                "seconds": round(time.monotonic() - started, 3),
+                "checkpoint": self.projection.checkpoint,
+                "checksum": self.projection.checksum(),
+            }
+        )
+
+    async def status(self) -> dict[str, Any]:
+        last = await self.log.last_seq()
+        return {
+            "service": self.name,
+            "live": self.live.is_set(),
+            "checkpoint": self.projection.checkpoint,
+            "log_last": last,
+            "folded": self.folded,
+            "conflicts": self.conflicts,
+            "poisoned": self.poisoned,
+            "in_flight": self._in_flight,
+        }

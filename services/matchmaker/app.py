@@ -1,0 +1,37 @@
+"""The matchmaker as a service: fold, decide, propose."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+
+from shardy_common.log import Append, JetStreamLog, Projection
+from shardy_common.service import FoldLoop
+from shardy_matchmaker.config import MatchmakerSettings
+from shardy_matchmaker.core import TABLES, VERSION, MatchmakerCore
+from shardy_matchmaker.decide import Matchmaker
+
+log = logging.getLogger("shardy.matchmaker")
+
+
+async def build(settings: MatchmakerSettings, event_log: JetStreamLog) -> FoldLoop:
+    if settings.allow_same_address:
+        log.warning(
+            "SHARDY_ALLOW_SAME_ADDRESS is on: replicas of one task may go to devices behind one network address, so one "
+            "person with several tabs can outvote nobody but themselves. For demonstrations on one machine only."
+        )
+    projection = Projection(settings.projection_path("matchmaker"), TABLES, version=VERSION)
+    rng = random.Random()
+
+    def make_core() -> MatchmakerCore:
+        return MatchmakerCore(Matchmaker(allow_same_address=settings.allow_same_address))
+
+    async def react() -> None:
+        loop.propose(loop.core.matchmaker.decide(time.time_ns() // 1_000_000, rng))  # type: ignore[attr-defined]
+
+    def settled(item: Append, accepted: bool) -> None:
+        loop.core.matchmaker.settled(item, accepted)  # type: ignore[attr-defined]
+
+    loop = FoldLoop("matchmaker", event_log, projection, make_core, react=react, settled=settled, tick_s=0.2)
+    return loop

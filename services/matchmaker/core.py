@@ -1,0 +1,68 @@
+"""The matchmaker's fold as a service core: loading from and writing to its projection."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from shardy_common.log import Projection, Recorded, Table
+from shardy_matchmaker.decide import Matchmaker
+from shardy_matchmaker.fold import FILTERS
+from shardy_matchmaker.state import JobState, TaskState, WorkerState
+
+TABLES = [
+    Table("workers", {"id": str, "body": bytes}),
+    Table("jobs", {"id": str, "active": int, "body": bytes}, [["active"]]),
+    Table("tasks", {"id": str, "job": str, "active": int, "body": bytes}, [["active"]]),
+]
+VERSION = 1
+_pack = msgspec.msgpack.Encoder(order="deterministic").encode
+_worker = msgspec.msgpack.Decoder(WorkerState).decode
+_job = msgspec.msgpack.Decoder(JobState).decode
+_task = msgspec.msgpack.Decoder(TaskState).decode
+
+
+class MatchmakerCore:
+    filters = FILTERS
+
+    def __init__(self, matchmaker: Matchmaker) -> None:
+        self.matchmaker = matchmaker
+
+    def load(self, projection: Projection) -> None:
+        fold = self.matchmaker.fold
+        for (body,) in projection.rows("SELECT body FROM workers"):
+            worker = _worker(body)
+            fold.workers[worker.id] = worker
+            if worker.present and not worker.tier:
+                fold.untiered[worker.id] = None
+        for (body,) in projection.rows("SELECT body FROM jobs WHERE active = 1 ORDER BY id"):
+            job = _job(body)
+            fold.jobs[job.id] = job
+            fold.tasks_of[job.id] = set()
+        for (body,) in projection.rows("SELECT body FROM tasks WHERE active = 1 ORDER BY id"):
+            task = _task(body)
+            fold.tasks[task.id] = task
+            fold.tasks_of[task.job].add(task.id)
+            if task.counting < task.need:
+                fold.wanting[task.id] = None
+
+    def evolve(self, recorded: Recorded) -> None:
+        self.matchmaker.fold.evolve(recorded)
+        self.matchmaker.read_back(recorded.event)
+
+    def rows(self) -> dict[str, list[Sequence[Any]]]:
+        fold = self.matchmaker.fold
+        out: dict[str, list[Sequence[Any]]] = {
+            "workers": [(w, _pack(fold.workers[w])) for w in fold.touched["workers"]],
+            "jobs": [(j, 1, _pack(fold.jobs[j])) for j in fold.touched["jobs"] if j in fold.jobs]
+            + [(j, 0, _pack(job)) for j, job in fold.dead_jobs.items()],
+            "tasks": [(t, fold.tasks[t].job, 1, _pack(fold.tasks[t])) for t in fold.touched["tasks"] if t in fold.tasks]
+            + [(t, task.job, 0, _pack(task)) for t, task in fold.dead_tasks.items()],
+        }
+        for names in fold.touched.values():
+            names.clear()
+        fold.dead_jobs.clear()
+        fold.dead_tasks.clear()
+        return {table: rows for table, rows in out.items() if rows}

@@ -1,0 +1,273 @@
+"""decide: what the matchmaker proposes to the log. Pure: time and randomness arrive as arguments.
+
+What has been proposed and not yet read back is kept in `Overlay`, apart from the folded state: it keeps the next call
+from proposing the same again, and is dropped when the event arrives or the log refuses it.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+from shardy_common import ids, kinds, limits
+from shardy_common.carving import Cursor
+from shardy_common.log import Append
+from shardy_common.wire import events as ev
+from shardy_common.wire import subjects
+from shardy_matchmaker.chunker import Device, next_tile
+from shardy_matchmaker.fold import Fold
+from shardy_matchmaker.pool import TASK_OVERHEAD_MS, Candidate, Pool
+from shardy_matchmaker.state import EXPIRED, FAILED, LIVE, JobState, TaskState
+from shardy_matchmaker.tiers import BY_NAME, tier_for
+
+GRACE_MS = 10_000  # how long a worker that dropped off may take to come back with its leases
+LEASE_BASE_MS = 10_000
+LEASE_FACTOR = 5  # a lease lasts so many times the work queued before it and its own
+TASKS_WANTING_MAX = 256  # tasks that wait for another replica before no new ones are carved
+DECISIONS_MAX = 4_000  # of one round
+SWEEP_MS = 200  # how often deadlines are looked at
+
+
+class Overlay:
+    """Proposed, not yet read back. leases: lease id → (worker, work in ms); cursors: job → where to carve on;
+    carving: task → the run of carving that it belongs to; a run ends when one of its tasks is refused or void."""
+
+    def __init__(self) -> None:
+        self.leases: dict[str, tuple[str, float]] = {}
+        self.cursors: dict[str, Cursor] = {}
+        self.runs: dict[str, int] = {}
+        self.carving: dict[str, int] = {}
+        self.tasks: set[str] = set()
+        self.jobs: set[str] = set()
+        self.tiered: set[str] = set()
+
+
+class Matchmaker:
+    """fold: what the log says; allow_same_address: for meshes on one machine, where all addresses are equal."""
+
+    def __init__(self, *, allow_same_address: bool = False, owns: Callable[[str], bool] = lambda _job: True) -> None:
+        self.fold = Fold()
+        self.overlay = Overlay()
+        self.allow_same_address = allow_same_address
+        self.owns = owns
+        self._swept_ms = 0
+
+    def decide(self, now_ms: int, rng: random.Random) -> list[Append]:
+        """All proposals that the state calls for now, at most DECISIONS_MAX."""
+        out: list[Append] = []
+        self._tier(out)
+        if self.fold.incoming or now_ms - self._swept_ms >= SWEEP_MS:
+            self._swept_ms = now_ms
+            self._expire(now_ms, out)
+        self._end_jobs(out)
+        pool = Pool(self.fold, self.overlay, self.allow_same_address, rng)
+        if pool.free():
+            self._replicate(now_ms, pool, out)
+            self._carve(now_ms, pool, rng, out)
+        return out
+
+    def settled(self, item: Append, accepted: bool) -> None:
+        """The log answered. An accepted event clears its marks when it is read back, a refused one now."""
+        if not accepted:
+            self._forget(item.event)
+
+    def read_back(self, event: ev.Event | None) -> None:
+        """Call after evolve: what is folded now needs no mark any more."""
+        if isinstance(event, (ev.TaskCreated, ev.TaskAssigned, ev.TaskExpired, ev.TaskUnresolved)):
+            self._forget(event)
+        elif isinstance(event, (ev.JobCompleted, ev.JobFailed, ev.JobCancelled)):
+            self.overlay.jobs.discard(event.job)
+            self.overlay.cursors.pop(event.job, None)
+            self.overlay.runs.pop(event.job, None)
+        elif isinstance(event, ev.WorkerTiered):
+            self.overlay.tiered.discard(event.session)
+
+    def _forget(self, event: ev.Event) -> None:
+        overlay = self.overlay
+        if isinstance(event, (ev.TaskCreated, ev.TaskAssigned)):
+            for lease in event.leases:
+                overlay.leases.pop(lease.id, None)
+        if isinstance(event, ev.TaskCreated):
+            run = overlay.carving.pop(event.task, None)
+            if run is None:
+                return
+            job = self.fold.jobs.get(event.job)
+            if job is None or overlay.cursors.get(event.job) == job.cursor:
+                overlay.cursors.pop(event.job, None)
+            elif event.task not in self.fold.tasks and run == overlay.runs.get(event.job, 0):
+                overlay.cursors.pop(event.job, None)  # refused or void: carve on from where the fold stands
+                overlay.runs[event.job] = run + 1
+        elif isinstance(event, (ev.TaskAssigned, ev.TaskExpired, ev.TaskUnresolved)):
+            overlay.tasks.discard(event.task)
+        elif isinstance(event, (ev.JobCompleted, ev.JobFailed)):
+            overlay.jobs.discard(event.job)
+        elif isinstance(event, ev.WorkerTiered):
+            overlay.tiered.discard(event.session)
+
+    # -- workers --------------------------------------------------------------------------------------------------
+
+    def _tier(self, out: list[Append]) -> None:
+        for worker_id in self.fold.untiered:
+            worker = self.fold.workers[worker_id]
+            if worker.session in self.overlay.tiered or not self.owns(worker_id):
+                continue
+            tier = tier_for(worker.gops, worker.memory_mib, worker.backend != "wasm")
+            name, leases = (tier.name, tier.max_leases) if tier else ("too-small", 0)
+            if worker.banned:
+                name, leases = "banned", 0
+            self.overlay.tiered.add(worker.session)
+            out.append(
+                Append(ev.WorkerTiered(worker_id, worker.session, name, leases, worker.gops), f"tier/{worker.session}")
+            )
+
+    def _expire(self, now_ms: int, out: list[Append]) -> None:
+        """Leases past their deadline, of workers that are gone for good, or that a worker came back without."""
+        doomed: dict[str, tuple[str, list[str]]] = {}  # task → (cause, leases)
+
+        def doom(lease_id: str, task_id: str, cause: str) -> None:
+            doomed.setdefault(task_id, (cause, []))[1].append(lease_id)
+
+        for worker_id, lost in self.fold.incoming.items():
+            worker = self.fold.workers.get(worker_id)
+            for lease_id in lost:
+                if worker is not None and lease_id in worker.leases:
+                    doom(lease_id, worker.leases[lease_id], "lost")
+        for worker in self.fold.workers.values():
+            if not worker.leases:
+                continue
+            gone = not worker.present and now_ms > worker.absent_ms + GRACE_MS
+            for lease_id, task_id in worker.leases.items():
+                if gone or worker.banned:
+                    doom(lease_id, task_id, "lost" if gone else "banned")
+                else:
+                    task = self.fold.tasks.get(task_id)
+                    if task is not None and task.leases[lease_id].deadline_ms < now_ms:
+                        doom(lease_id, task_id, "deadline")
+        for task_id, (cause, leases) in doomed.items():
+            task = self.fold.tasks.get(task_id)
+            if task is None or task_id in self.overlay.tasks or not self.owns(task.job):
+                continue
+            leases = sorted({lease for lease in leases if task.leases[lease].state == LIVE})
+            if leases:
+                self._propose(out, task, ev.TaskExpired(task.id, task.job, leases, cause), f"expire/{leases[0]}")
+        self.fold.incoming = {
+            worker: [
+                lease for lease in lost if worker in self.fold.workers and lease in self.fold.workers[worker].leases
+            ]
+            for worker, lost in self.fold.incoming.items()
+        }
+        self.fold.incoming = {worker: lost for worker, lost in self.fold.incoming.items() if lost}
+
+    # -- jobs -----------------------------------------------------------------------------------------------------
+
+    def _end_jobs(self, out: list[Append]) -> None:
+        for job in self.fold.jobs.values():
+            if job.id in self.overlay.jobs or not self.owns(job.id):
+                continue
+            event: ev.Event
+            if job.failing:
+                event = ev.JobFailed(job.id, job.failing)
+            elif job.cells_done >= job.cells:
+                event = ev.JobCompleted(job.id, job.cells_done, job.tasks_made)
+            else:
+                continue
+            self.overlay.jobs.add(job.id)
+            out.append(Append(event, f"end/{job.id}", job.seq, subjects.of_entity("job", job.id), trace=job.trace))
+
+    def _replicate(self, now_ms: int, pool: Pool, out: list[Append]) -> None:
+        """Further leases for tasks that have too few: retries, third opinions, replicas that found no device before."""
+        for task_id in list(self.fold.wanting):
+            if not pool.free() or len(out) >= DECISIONS_MAX:
+                return
+            task = self.fold.tasks[task_id]
+            if task_id in self.overlay.tasks or not self.owns(task.job):
+                continue
+            if len(task.leases) >= limits.ATTEMPTS_MAX:
+                if task.counting == 0 or not any(lease.state == LIVE for lease in task.leases.values()):
+                    cause = f"given up after {len(task.leases)} leases without agreement"
+                    self._propose(out, task, ev.TaskUnresolved(task.id, task.job, cause), f"unresolved/{task.id}")
+                continue
+            leases: list[ev.Lease] = []
+            barred_workers = {lease.worker for lease in task.leases.values() if lease.state != EXPIRED}
+            barred_addresses = {lease.address for lease in task.leases.values() if lease.state not in (EXPIRED, FAILED)}
+            room = limits.ATTEMPTS_MAX - len(task.leases)
+            while len(leases) < min(task.need - task.counting, room):
+                worker = pool.pick(barred_workers, barred_addresses)
+                if worker is None:
+                    break
+                leases.append(self._lease(pool, worker, task.id, len(task.leases) + len(leases), task.ops, now_ms))
+                barred_workers.add(worker.id)
+                barred_addresses.add(worker.address)
+            if leases:
+                spent = any(lease.state in (EXPIRED, FAILED) for lease in task.leases.values())
+                cause = "retry" if spent else "replica"
+                event = ev.TaskAssigned(task.id, task.job, task.tile, leases, cause)
+                self._propose(out, task, event, f"assign/{leases[0].id}")
+
+    def _carve(self, now_ms: int, pool: Pool, rng: random.Random, out: list[Append]) -> None:
+        """New tasks, one job after another in turn, until the devices' queues are full."""
+        if len(self.fold.wanting) >= TASKS_WANTING_MAX:
+            return
+        turn = [j for j in self.fold.jobs.values() if self.owns(j.id) and not j.failing and self._uncarved(j)]
+        while turn and pool.free() and len(out) < DECISIONS_MAX:
+            turn = [job for job in turn if self._carve_one(job, now_ms, pool, rng, out)]
+
+    def _uncarved(self, job: JobState) -> bool:
+        return not self.overlay.cursors.get(job.id, job.cursor).done(_shape(job))
+
+    def _carve_one(self, job: JobState, now_ms: int, pool: Pool, rng: random.Random, out: list[Append]) -> bool:
+        """One task for the least loaded devices; False when the job or the devices have nothing left."""
+        spec = job.spec
+        shape = _shape(job)
+        cursor = self.overlay.cursors.get(job.id, job.cursor)
+        replicas = 1 if spec.policy == "audit" else spec.redundancy
+        chosen: list[Candidate] = []
+        while len(chosen) < replicas:
+            worker = pool.pick({w.id for w in chosen}, {w.address for w in chosen})
+            if worker is None:
+                break
+            chosen.append(worker)
+        if len(chosen) < min(replicas, pool.size):
+            return False  # enough devices are here, but busy: a task lent whole costs one event instead of two
+        tile = next_tile(
+            spec, cursor.row0, cursor.col0, cursor.band_cols, _device(chosen), max(pool.size // replicas, 1)
+        )
+        task_id = ids.task_id(job.id, tile.col0, tile.row0, rng.getrandbits(24))
+        ops = kinds.KINDS[spec.kind].ops(spec, tile.rows, tile.cols)
+        leases = [self._lease(pool, worker, task_id, i, ops, now_ms) for i, worker in enumerate(chosen)]
+        event = ev.TaskCreated(task_id, job.id, tile, leases)
+        out.append(Append(event, f"create/{task_id}", 0, subjects.of_entity("task", task_id), trace=job.trace))
+        self.overlay.cursors[job.id] = after = cursor.after(tile, shape)
+        self.overlay.carving[task_id] = self.overlay.runs.get(job.id, 0)
+        return not after.done(shape)
+
+    # -- shared ---------------------------------------------------------------------------------------------------
+
+    def _lease(self, pool: Pool, worker: Candidate, task: str, attempt: int, ops: int, now_ms: int) -> ev.Lease:
+        lease_id = ids.lease_id(task, attempt)
+        work_ms = ops / worker.gops / 1e6 + TASK_OVERHEAD_MS
+        deadline = now_ms + LEASE_BASE_MS + int(LEASE_FACTOR * (worker.load_ms + work_ms))
+        pool.lend(worker, work_ms)
+        self.overlay.leases[lease_id] = (worker.id, work_ms)
+        return ev.Lease(lease_id, worker.id, worker.session, deadline)
+
+    def _propose(self, out: list[Append], task: TaskState, event: ev.Event, msg_id: str) -> None:
+        """A further event of a task: only if the task stands where we saw it."""
+        self.overlay.tasks.add(task.id)
+        trace = self.fold.jobs[task.job].trace if task.job in self.fold.jobs else ""
+        out.append(Append(event, f"{msg_id}/{task.seq}", task.seq, subjects.of_entity("task", task.id), trace=trace))
+
+
+def _shape(job: JobState) -> tuple[int, int]:
+    return kinds.KINDS[job.spec.kind].shape(job.spec)
+
+
+def _device(chosen: list[Candidate]) -> Device:
+    """The slowest speed and the smallest memory of those that will compute the same task."""
+    tiers = [BY_NAME[worker.tier] for worker in chosen]
+    return Device(
+        gops=min(worker.gops for worker in chosen),
+        memory_bytes=min(int(w.memory_mib * t.memory_share * 2**20) for w, t in zip(chosen, tiers, strict=True)),
+        task_ms=min(tier.task_ms for tier in tiers),
+        result_bytes_max=min(tier.result_mib_max * 2**20 for tier in tiers),
+    )

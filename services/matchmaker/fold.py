@@ -1,0 +1,276 @@
+"""evolve: how each event changes the matchmaker's state. Never refuses, touches no clock and no I/O.
+
+`touched` collects what changed since the last commit, so that the projection writes each row once a batch; an ended
+job leaves memory with its tasks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from shardy_common import kinds, limits
+from shardy_common.log import Recorded
+from shardy_common.wire import events as ev
+from shardy_matchmaker.state import (
+    ANSWERED,
+    EXPIRED,
+    FAILED,
+    FRAUD,
+    LIVE,
+    JobState,
+    LeaseState,
+    TaskState,
+    WorkerState,
+)
+from shardy_matchmaker.tiers import believable_gops
+
+PROBE_OPS = 2 * limits.PROBE_SIDE**3 * limits.PROBE_ROUNDS
+LEARNING_MS_MIN = 20.0  # a shorter task says more about overheads than about speed
+
+
+class Fold:
+    def __init__(self) -> None:
+        self.workers: dict[str, WorkerState] = {}
+        self.jobs: dict[str, JobState] = {}
+        self.tasks: dict[str, TaskState] = {}
+        self.ended: dict[str, str] = {}  # jobs ended since the last commit, with how
+        self.touched: dict[str, set[str]] = {"workers": set(), "jobs": set(), "tasks": set()}
+        self.dead_tasks: dict[str, TaskState] = {}  # left memory since the last commit
+        self.dead_jobs: dict[str, JobState] = {}
+        self.tasks_of: dict[str, set[str]] = {}
+        self.wanting: dict[str, None] = {}  # tasks with fewer counting leases than needed, oldest first
+        self.untiered: dict[str, None] = {}
+        self.incoming: dict[str, list[str]] = {}  # worker → leases lost at its latest join
+
+    def evolve(self, recorded: Recorded) -> None:
+        event = recorded.event
+        handler = _HANDLERS.get(type(event))
+        if handler is not None:
+            handler(self, event, recorded)
+
+    # -- jobs -----------------------------------------------------------------------------------------------------
+
+    def _job_submitted(self, event: ev.JobSubmitted, recorded: Recorded) -> None:
+        rows, cols = kinds.KINDS[event.spec.kind].shape(event.spec)
+        self.jobs[event.job] = JobState(
+            event.job, recorded.seq, event.spec, event.requester, rows * cols, recorded.trace
+        )
+        self.tasks_of[event.job] = set()
+        self.touched["jobs"].add(event.job)
+
+    def _job_ended(self, event: Any, _recorded: Recorded) -> None:
+        job = self.jobs.pop(event.job, None)
+        if job is None:
+            return
+        self.dead_jobs[event.job] = job
+        for task_id in self.tasks_of.pop(event.job, set()):
+            self._drop_task(task_id)
+
+    # -- tasks ----------------------------------------------------------------------------------------------------
+
+    def _task_created(self, event: ev.TaskCreated, recorded: Recorded) -> None:
+        job = self.jobs.get(event.job)
+        if job is None:
+            return
+        kind = kinds.KINDS[job.spec.kind]
+        shape = kind.shape(job.spec)
+        if not job.cursor.accepts(event.tile, shape):
+            return  # void: see shardy_common/carving.py
+        need = 1 if job.spec.policy == "audit" else job.spec.redundancy
+        ops = kind.ops(job.spec, event.tile.rows, event.tile.cols)
+        task = TaskState(event.task, event.job, event.tile, recorded.seq, need, ops)
+        self.tasks[event.task] = task
+        self.tasks_of[event.job].add(event.task)
+        job.cursor = job.cursor.after(event.tile, shape)
+        job.tasks_made += 1
+        self.touched["jobs"].add(event.job)
+        self._lend(task, event.leases)
+
+    def _task_assigned(self, event: ev.TaskAssigned, recorded: Recorded) -> None:
+        task = self.tasks.get(event.task)
+        if task is not None:
+            task.seq = recorded.seq
+            self._lend(task, event.leases)
+
+    def _task_expired(self, event: ev.TaskExpired, recorded: Recorded) -> None:
+        task = self.tasks.get(event.task)
+        if task is not None:
+            task.seq = recorded.seq
+            for lease in event.leases:
+                self._end_lease(task, lease, EXPIRED)
+
+    def _task_disputed(self, event: ev.TaskDisputed, recorded: Recorded) -> None:
+        task = self.tasks.get(event.task)
+        if task is not None:
+            task.seq = recorded.seq
+            task.need = sum(lease.state == ANSWERED for lease in task.leases.values()) + event.need
+            self._weigh(task)
+
+    def _task_verified(self, event: ev.TaskVerified, _recorded: Recorded) -> None:
+        job = self.jobs.get(event.job)
+        if job is not None and event.task in self.tasks:
+            job.cells_done += event.tile.cells
+            self.touched["jobs"].add(event.job)
+            self.tasks_of[event.job].discard(event.task)
+            self._drop_task(event.task)
+
+    def _task_unresolved(self, event: ev.TaskUnresolved, _recorded: Recorded) -> None:
+        job = self.jobs.get(event.job)
+        if job is not None:
+            job.failing = event.cause
+            self.touched["jobs"].add(event.job)
+            self.tasks_of[event.job].discard(event.task)
+            self._drop_task(event.task)
+
+    def _result_submitted(self, event: ev.ResultSubmitted, _recorded: Recorded) -> None:
+        task = self.tasks.get(event.task)
+        if task is None:
+            return
+        lease = task.leases.get(event.lease)
+        if lease is None or lease.worker != event.worker or lease.state in (ANSWERED, FRAUD):
+            return
+        self._end_lease(task, event.lease, ANSWERED)
+        worker = self.workers.get(event.worker)
+        if worker is None or event.ms < LEARNING_MS_MIN:
+            return
+        seen = task.ops / event.ms / 1e6
+        # one result moves the belief by at most a factor of two: a single odd timing does no harm
+        worker.gops = max(0.01, 0.7 * worker.gops + 0.3 * min(seen, 4.3 * worker.gops))
+        self.touched["workers"].add(worker.id)
+
+    def _result_failed(self, event: ev.ResultFailed, _recorded: Recorded) -> None:
+        task = self.tasks.get(event.task)
+        if task is not None:
+            self._end_lease(task, event.lease, FAILED)
+
+    def _fraud_detected(self, event: ev.FraudDetected, _recorded: Recorded) -> None:
+        worker = self.workers.get(event.worker)
+        if worker is not None:
+            worker.banned = True
+            self.touched["workers"].add(worker.id)
+        task = self.tasks.get(event.task)
+        if task is not None:
+            self._end_lease(task, event.lease, FRAUD)
+
+    # -- workers --------------------------------------------------------------------------------------------------
+
+    def _worker_joined(self, event: ev.WorkerJoined, _recorded: Recorded) -> None:
+        before = self.workers.get(event.worker)
+        gops = believable_gops(event.probe.gops, PROBE_OPS, event.probe.gateway_ms)
+        worker = WorkerState(
+            event.worker,
+            event.session,
+            event.gateway,
+            event.instance,
+            event.address,
+            event.agent,
+            event.probe.backend,
+            event.probe.memory_mib,
+            gops,
+            gops,
+            banned=before.banned if before else False,
+            leases=before.leases if before else {},
+            queued_ops=before.queued_ops if before else 0,
+        )
+        self.workers[event.worker] = worker
+        self.touched["workers"].add(event.worker)
+        self.untiered[event.worker] = None
+        held = set(event.held)
+        self.incoming[event.worker] = [lease for lease in worker.leases if lease not in held]
+
+    def _worker_tiered(self, event: ev.WorkerTiered, _recorded: Recorded) -> None:
+        worker = self.workers.get(event.worker)
+        if worker is not None and worker.session == event.session:
+            worker.tier, worker.max_leases = event.tier, event.max_leases
+            self.untiered.pop(event.worker, None)
+            self.touched["workers"].add(event.worker)
+
+    def _worker_left(self, event: ev.WorkerLeft, recorded: Recorded) -> None:
+        worker = self.workers.get(event.worker)
+        if worker is None or worker.session != event.session:
+            return
+        worker.present = False
+        worker.absent_ms = recorded.at_ms if event.cause == "dropped" else 1
+        self.untiered.pop(event.worker, None)
+        self.touched["workers"].add(event.worker)
+
+    def _gateway_started(self, event: ev.GatewayStarted, recorded: Recorded) -> None:
+        for worker in self.workers.values():
+            if worker.gateway == event.gateway and worker.instance != event.instance and worker.present:
+                worker.present, worker.absent_ms = False, recorded.at_ms
+                self.untiered.pop(worker.id, None)
+                self.touched["workers"].add(worker.id)
+
+    # -- shared ---------------------------------------------------------------------------------------------------
+
+    def _lend(self, task: TaskState, leases: list[ev.Lease]) -> None:
+        for lease in leases:
+            worker = self.workers.get(lease.worker)
+            task.leases[lease.id] = LeaseState(lease.worker, worker.address if worker else "", lease.deadline_ms)
+            if worker is not None:
+                worker.leases[lease.id] = task.id
+                worker.queued_ops += task.ops
+                self.touched["workers"].add(worker.id)
+        self.touched["tasks"].add(task.id)
+        self._weigh(task)
+
+    def _end_lease(self, task: TaskState, lease_id: str, state: str) -> None:
+        lease = task.leases.get(lease_id)
+        if lease is None:
+            return
+        lease.state = state
+        self._unlease(lease.worker, lease_id, task.ops)
+        self.touched["tasks"].add(task.id)
+        self._weigh(task)
+
+    def _unlease(self, worker_id: str, lease_id: str, ops: int) -> None:
+        worker = self.workers.get(worker_id)
+        if worker is not None and worker.leases.pop(lease_id, None) is not None:
+            worker.queued_ops -= ops
+            self.touched["workers"].add(worker_id)
+
+    def _weigh(self, task: TaskState) -> None:
+        if task.counting < task.need:
+            self.wanting[task.id] = None
+        else:
+            self.wanting.pop(task.id, None)
+
+    def _drop_task(self, task_id: str) -> None:
+        task = self.tasks.pop(task_id, None)
+        if task is None:
+            return
+        for lease_id, lease in task.leases.items():
+            if lease.state == LIVE:
+                self._unlease(lease.worker, lease_id, task.ops)
+        self.wanting.pop(task_id, None)
+        self.dead_tasks[task_id] = task
+
+
+_HANDLERS: dict[type | None, Callable[[Fold, Any, Recorded], None]] = {
+    ev.JobSubmitted: Fold._job_submitted,
+    ev.JobCompleted: Fold._job_ended,
+    ev.JobFailed: Fold._job_ended,
+    ev.JobCancelled: Fold._job_ended,
+    ev.TaskCreated: Fold._task_created,
+    ev.TaskAssigned: Fold._task_assigned,
+    ev.TaskExpired: Fold._task_expired,
+    ev.TaskDisputed: Fold._task_disputed,
+    ev.TaskVerified: Fold._task_verified,
+    ev.TaskUnresolved: Fold._task_unresolved,
+    ev.ResultSubmitted: Fold._result_submitted,
+    ev.ResultFailed: Fold._result_failed,
+    ev.FraudDetected: Fold._fraud_detected,
+    ev.WorkerJoined: Fold._worker_joined,
+    ev.WorkerTiered: Fold._worker_tiered,
+    ev.WorkerLeft: Fold._worker_left,
+    ev.GatewayStarted: Fold._gateway_started,
+}
+FILTERS = [
+    "job.*.*",
+    "task.*.*",
+    "result.*.*",
+    "worker.*.*",
+    "gateway.started.*",
+    "fraud.detected.*",
+]

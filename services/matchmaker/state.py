@@ -1,0 +1,72 @@
+"""The matchmaker's state: a fold over the log, kept in memory while it is active and in SQLite for restarts."""
+
+from __future__ import annotations
+
+import msgspec
+
+from shardy_common.carving import Cursor
+from shardy_common.wire.job import JobSpec, Tile
+
+LIVE, ANSWERED, EXPIRED, FAILED, FRAUD = "live", "answered", "expired", "failed", "fraud"
+
+
+class WorkerState(msgspec.Struct):
+    """gops: believed speed, learned from results; leases: live ones. absent_ms: when it was lost, 0 while present."""
+
+    id: str
+    session: str
+    gateway: str
+    instance: str
+    address: str
+    agent: str
+    backend: str
+    memory_mib: int
+    probe_gops: float
+    gops: float
+    tier: str = ""
+    max_leases: int = 0
+    present: bool = True
+    absent_ms: int = 0
+    banned: bool = False
+    leases: dict[str, str] = {}  # lease id → task id
+    queued_ops: int = 0  # of the live leases
+
+
+class LeaseState(msgspec.Struct):
+    worker: str
+    address: str
+    deadline_ms: int
+    state: str = LIVE
+
+
+class TaskState(msgspec.Struct):
+    """seq: last sequence of the task's own events, what its next one expects. need: answers wanted in all;
+    ops: integer operations of the tile."""
+
+    id: str
+    job: str
+    tile: Tile
+    seq: int
+    need: int
+    ops: int
+    leases: dict[str, LeaseState] = {}
+
+    @property
+    def counting(self) -> int:
+        """Leases that have answered or still may."""
+        return sum(lease.state in (LIVE, ANSWERED) for lease in self.leases.values())
+
+
+class JobState(msgspec.Struct):
+    """seq: last sequence of the job's own events. cursor: where its next task starts."""
+
+    id: str
+    seq: int
+    spec: JobSpec
+    requester: str
+    cells: int
+    trace: str = ""
+    cursor: Cursor = Cursor()
+    cells_done: int = 0
+    tasks_made: int = 0
+    failing: str = ""

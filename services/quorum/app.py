@@ -1,0 +1,53 @@
+"""The quorum as a service: fold, judge, propose. Audits run in one thread beside the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from concurrent.futures import ThreadPoolExecutor
+
+from shardy_common.blobs import DirectoryStore
+from shardy_common.config import Settings
+from shardy_common.log import Append, JetStreamLog, Projection
+from shardy_common.service import FoldLoop
+from shardy_quorum.audit import Auditor
+from shardy_quorum.core import TABLES, VERSION, QuorumCore
+from shardy_quorum.task import Examination
+
+log = logging.getLogger("shardy.quorum")
+
+
+async def build(settings: Settings, event_log: JetStreamLog) -> FoldLoop:
+    projection = Projection(settings.projection_path("quorum"), TABLES, version=VERSION)
+    thread = ThreadPoolExecutor(1, "audit")
+    auditor = await asyncio.get_running_loop().run_in_executor(
+        thread, lambda: Auditor(DirectoryStore(settings.blob_dir))
+    )
+    waiting: list[Examination] = []
+    running: list[asyncio.Task[None]] = []
+
+    async def examine() -> None:
+        """All examinations that wait, in one call; those that come meanwhile go into the next."""
+        while waiting:
+            batch = list(waiting)
+            waiting.clear()
+            findings = await asyncio.get_running_loop().run_in_executor(thread, auditor.examine, batch)
+            for found in findings:
+                loop.propose(loop.core.quorum.judge(found))  # type: ignore[attr-defined]
+                for digest, row in found.wrong.items():
+                    log.warning("task %s: result %s is wrong in row %d", found.task, digest[:16], row)
+
+    async def react() -> None:
+        appends, examinations = loop.core.quorum.decide()  # type: ignore[attr-defined]
+        loop.propose(appends)
+        waiting.extend(examinations)
+        if waiting and (not running or running[-1].done()):
+            if running and running[-1].exception() is not None:
+                raise running[-1].exception()  # type: ignore[misc]  # a broken auditor must not look like a quiet one
+            running[:] = [asyncio.get_running_loop().create_task(examine())]
+
+    def settled(item: Append, accepted: bool) -> None:
+        loop.core.quorum.settled(item, accepted)  # type: ignore[attr-defined]
+
+    loop = FoldLoop("quorum", event_log, projection, QuorumCore, react=react, settled=settled, tick_s=0.5)
+    return loop

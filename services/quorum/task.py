@@ -1,0 +1,319 @@
+"""The quorum's state and rules: a fold over the log, and the decisions it calls for. Pure.
+
+`decide` returns appends, and examinations that need the bytes (audits, recomputations); the shell makes those and
+hands their findings to `judge`, which returns the appends that follow from them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from shardy_common import kinds
+from shardy_common.carving import Cursor
+from shardy_common.log import Append, Recorded
+from shardy_common.wire import events as ev
+from shardy_common.wire import subjects
+from shardy_common.wire.job import JobSpec, Tile
+from shardy_quorum.tally import Agreed, Disputed, verdict
+
+
+class QuorumJob(msgspec.Struct):
+    id: str
+    spec: JobSpec
+    trace: str
+    cursor: Cursor = Cursor()
+
+
+class Vote(msgspec.Struct, array_like=True):
+    worker: str
+    digest: str
+    size: int
+
+
+class QuorumTask(msgspec.Struct):
+    """seq: last sequence of the task's own events. asked: answers that make a lack of agreement a dispute.
+
+    leases: worker by lease; votes: by lease; condemned: leases whose result was proven wrong.
+    """
+
+    id: str
+    job: str
+    tile: Tile
+    seq: int
+    asked: int
+    leases: dict[str, str] = {}
+    votes: dict[str, Vote] = {}
+    condemned: list[str] = []
+
+    def standing(self) -> dict[str, str]:
+        """Digest by lease of the votes that are not proven wrong."""
+        return {lease: vote.digest for lease, vote in self.votes.items() if lease not in self.condemned}
+
+
+@dataclass(frozen=True, slots=True)
+class Examination:
+    """Look at the bytes. purpose: audit (Freivalds on each digest) or compare (recompute where two results differ)."""
+
+    task: str
+    job: str
+    spec: JobSpec
+    tile: Tile
+    digests: tuple[str, ...]
+    purpose: str
+
+
+@dataclass(slots=True)
+class Findings:
+    """wrong: digest → a wrong row of the tile, for results proven wrong; right: digests that passed.
+
+    missing: digests whose bytes could not be read, so nothing was decided about them.
+    """
+
+    task: str
+    wrong: dict[str, int] = field(default_factory=dict)
+    right: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+
+
+class Quorum:
+    def __init__(self, owns: Callable[[str], bool] = lambda _task: True) -> None:
+        self.jobs: dict[str, QuorumJob] = {}
+        self.tasks: dict[str, QuorumTask] = {}
+        self.tasks_of: dict[str, set[str]] = {}
+        self.agents: dict[str, str] = {}
+        self.ready: dict[str, None] = {}
+        self.busy: set[str] = set()  # decided or under examination, not read back yet
+        self.touched_tasks: set[str] = set()
+        self.touched_jobs: set[str] = set()
+        self.touched_agents: set[str] = set()
+        self.dead_tasks: set[str] = set()
+        self.dead_jobs: set[str] = set()
+        self.owns = owns
+
+    # -- fold -----------------------------------------------------------------------------------------------------
+
+    def evolve(self, recorded: Recorded) -> None:
+        event = recorded.event
+        handler = _HANDLERS.get(type(event))
+        if handler is not None:
+            handler(self, event, recorded)
+
+    def _job_submitted(self, event: ev.JobSubmitted, recorded: Recorded) -> None:
+        self.jobs[event.job] = QuorumJob(event.job, event.spec, recorded.trace)
+        self.tasks_of[event.job] = set()
+        self.touched_jobs.add(event.job)
+
+    def _job_ended(self, event: Any, _recorded: Recorded) -> None:
+        if self.jobs.pop(event.job, None) is None:
+            return
+        self.dead_jobs.add(event.job)
+        for task in self.tasks_of.pop(event.job, set()):
+            self._drop(task)
+
+    def _task_created(self, event: ev.TaskCreated, recorded: Recorded) -> None:
+        job = self.jobs.get(event.job)
+        if job is None:
+            return
+        shape = kinds.KINDS[job.spec.kind].shape(job.spec)
+        if not job.cursor.accepts(event.tile, shape):
+            return  # void: see shardy_common/carving.py
+        job.cursor = job.cursor.after(event.tile, shape)
+        self.touched_jobs.add(event.job)
+        need = 1 if job.spec.policy == "audit" else job.spec.redundancy
+        leases = {lease.id: lease.worker for lease in event.leases}
+        self.tasks[event.task] = QuorumTask(event.task, event.job, event.tile, recorded.seq, need, leases)
+        self.tasks_of[event.job].add(event.task)
+        self.touched_tasks.add(event.task)
+
+    def _task_assigned(self, event: ev.TaskAssigned, recorded: Recorded) -> None:
+        task = self.tasks.get(event.task)
+        if task is not None:
+            task.seq = recorded.seq
+            for lease in event.leases:
+                task.leases[lease.id] = lease.worker
+            self.touched_tasks.add(event.task)
+
+    def _task_expired(self, event: ev.TaskExpired, recorded: Recorded) -> None:
+        task = self.tasks.get(event.task)
+        if task is not None:  # the lease stays known: a late result of its own worker is still a vote
+            task.seq = recorded.seq
+            self.touched_tasks.add(event.task)
+
+    def _task_disputed(self, event: ev.TaskDisputed, recorded: Recorded) -> None:
+        task = self.tasks.get(event.task)
+        if task is not None:
+            task.seq = recorded.seq
+            task.asked = len(task.standing()) + event.need
+            self.touched_tasks.add(event.task)
+            self.busy.discard(event.task)
+
+    def _task_ended(self, event: Any, _recorded: Recorded) -> None:
+        if event.task in self.tasks:
+            self.tasks_of[event.job].discard(event.task)
+            self._drop(event.task)
+
+    def _result_submitted(self, event: ev.ResultSubmitted, _recorded: Recorded) -> None:
+        task = self.tasks.get(event.task)
+        if task is None or task.leases.get(event.lease) != event.worker or event.lease in task.votes:
+            return
+        if any(vote.worker == event.worker for vote in task.votes.values()):
+            return  # one voice per worker, however many leases of the task it had
+        task.votes[event.lease] = Vote(event.worker, event.digest, event.size)
+        self.touched_tasks.add(event.task)
+        self.ready[event.task] = None
+
+    def _fraud_detected(self, event: ev.FraudDetected, _recorded: Recorded) -> None:
+        task = self.tasks.get(event.task)
+        if task is not None and event.lease not in task.condemned:
+            task.condemned.append(event.lease)
+            self.touched_tasks.add(event.task)
+            self.busy.discard(event.task)
+            self.ready[event.task] = None
+
+    def _worker_joined(self, event: ev.WorkerJoined, _recorded: Recorded) -> None:
+        if self.agents.get(event.worker) != event.agent:
+            self.agents[event.worker] = event.agent
+            self.touched_agents.add(event.worker)
+
+    def _drop(self, task: str) -> None:
+        if self.tasks.pop(task, None) is not None:
+            self.dead_tasks.add(task)
+        self.ready.pop(task, None)
+        self.busy.discard(task)
+
+    # -- decisions ------------------------------------------------------------------------------------------------
+
+    def decide(self) -> tuple[list[Append], list[Examination]]:
+        appends: list[Append] = []
+        examinations: list[Examination] = []
+        ready, self.ready = self.ready, {}
+        for task_id in ready:
+            task = self.tasks.get(task_id)
+            if task is None:
+                continue
+            if task_id in self.busy or not self.owns(task_id):
+                continue  # read-back or the owner brings it up again
+            job = self.jobs[task.job]
+            standing = task.standing()
+            if job.spec.policy == "audit":
+                if standing:
+                    self._examine(examinations, task, job, standing, "audit")
+                continue
+            outcome = verdict(standing, job.spec.redundancy, task.asked)
+            if isinstance(outcome, Agreed):
+                if len(set(standing.values())) == 1:
+                    method = "arbitration" if task.condemned else "quorum"
+                    appends.append(self._verified(task, job, outcome.digest, method, 0))
+                else:  # a majority against somebody: find out who is wrong before anybody is blamed
+                    purpose = "audit" if kinds.KINDS[job.spec.kind].auditable else "compare"
+                    self._examine(examinations, task, job, standing, purpose)
+            elif isinstance(outcome, Disputed):
+                if kinds.KINDS[job.spec.kind].auditable:
+                    self._examine(examinations, task, job, standing, "audit")
+                else:
+                    appends.append(self._disputed(task, standing))
+        return appends, examinations
+
+    def judge(self, findings: Findings) -> list[Append]:
+        """What follows from looking at the bytes: frauds named, then the verdict, if one right result is left."""
+        task = self.tasks.get(findings.task)
+        if task is None:
+            self.busy.discard(findings.task)
+            return []
+        job = self.jobs[task.job]
+        standing = task.standing()
+        method = "audit" if kinds.KINDS[job.spec.kind].auditable else "recompute"
+        rounds = job.spec.audit_rounds if method == "audit" else 0
+        out: list[Append] = []
+        for lease, digest in standing.items():
+            if digest in findings.wrong:
+                vote = task.votes[lease]
+                fraud = ev.FraudDetected(
+                    task.id,
+                    task.job,
+                    vote.worker,
+                    lease,
+                    digest,
+                    method,
+                    findings.wrong[digest],
+                    rounds,
+                    self.agents.get(vote.worker, ""),
+                )
+                out.append(Append(fraud, f"fraud/{lease}", trace=job.trace))
+        right = next((d for d in standing.values() if d in findings.right), None)
+        if right is not None:
+            how = "audit" if job.spec.policy == "audit" else "arbitration"
+            out.append(self._verified(task, job, right, how, rounds))
+        elif not out:
+            if findings.missing or method == "recompute":  # bytes gone, nothing proven: ask others
+                out.append(self._disputed(task, standing))
+        if not out:
+            self.busy.discard(task.id)
+        return out
+
+    def settled(self, item: Append, accepted: bool) -> None:
+        """A refused or lost append frees its task to be decided again."""
+        if not accepted and isinstance(item.event, (ev.TaskVerified, ev.TaskDisputed, ev.FraudDetected)):
+            self.busy.discard(item.event.task)
+            self.ready[item.event.task] = None
+
+    def _examine(
+        self, out: list[Examination], task: QuorumTask, job: QuorumJob, standing: dict[str, str], purpose: str
+    ) -> None:
+        self.busy.add(task.id)
+        counts: dict[str, int] = {}
+        for digest in standing.values():
+            counts[digest] = counts.get(digest, 0) + 1
+        digests = tuple(sorted(counts, key=lambda d: (-counts[d], d)))
+        out.append(Examination(task.id, task.job, job.spec, task.tile, digests, purpose))
+
+    def _verified(self, task: QuorumTask, job: QuorumJob, digest: str, method: str, rounds: int) -> Append:
+        self.busy.add(task.id)
+        votes = [v for lease, v in task.votes.items() if v.digest == digest and lease not in task.condemned]
+        kind = kinds.KINDS[job.spec.kind]
+        event = ev.TaskVerified(
+            task.id,
+            task.job,
+            task.tile,
+            digest,
+            votes[0].size,
+            [vote.worker for vote in votes],
+            method,
+            rounds,
+            kind.ops(job.spec, task.tile.rows, task.tile.cols),
+        )
+        return self._own(task, job, event, f"verdict/{task.id}")
+
+    def _disputed(self, task: QuorumTask, standing: dict[str, str]) -> Append:
+        self.busy.add(task.id)
+        votes: dict[str, list[str]] = {}
+        for lease, digest in standing.items():
+            votes.setdefault(digest, []).append(task.votes[lease].worker)
+        event = ev.TaskDisputed(task.id, task.job, votes, 1)
+        return self._own(task, self.jobs[task.job], event, f"dispute/{task.id}/{len(standing)}")
+
+    def _own(self, task: QuorumTask, job: QuorumJob, event: ev.Event, msg_id: str) -> Append:
+        """An event of the task's own state machine: it holds only if nothing else was decided meanwhile."""
+        return Append(event, f"{msg_id}/{task.seq}", task.seq, subjects.of_entity("task", task.id), trace=job.trace)
+
+
+_HANDLERS: dict[type | None, Callable[[Quorum, Any, Recorded], None]] = {
+    ev.JobSubmitted: Quorum._job_submitted,
+    ev.JobCompleted: Quorum._job_ended,
+    ev.JobFailed: Quorum._job_ended,
+    ev.JobCancelled: Quorum._job_ended,
+    ev.TaskCreated: Quorum._task_created,
+    ev.TaskAssigned: Quorum._task_assigned,
+    ev.TaskExpired: Quorum._task_expired,
+    ev.TaskDisputed: Quorum._task_disputed,
+    ev.TaskVerified: Quorum._task_ended,
+    ev.TaskUnresolved: Quorum._task_ended,
+    ev.ResultSubmitted: Quorum._result_submitted,
+    ev.FraudDetected: Quorum._fraud_detected,
+    ev.WorkerJoined: Quorum._worker_joined,
+}
+FILTERS = ["job.*.*", "task.*.*", "result.submitted.*", "fraud.detected.*", "worker.joined.*"]
