@@ -28,17 +28,14 @@ fn clamp4<const CLAMP: bool>(x: v128, lo: v128, hi: v128) -> v128 {
     x
 }
 
+/// One value through the vector operations: LLVM 22 turns a scalar `x >= lo ? x : lo` in a loop it vectorises into
+/// `f32x4.pmax`, which gives lo, not x, where both are zeros of different sign.
 #[inline(always)]
 fn clamp1<const CLAMP: bool>(x: f32, f: Filter) -> f32 {
-    if !CLAMP {
-        return x;
+    if CLAMP {
+        return f32_lanes(clamp4::<true>(f32x4_splat(x), f32x4_splat(f.lo), f32x4_splat(f.hi)))[0];
     }
-    let raised = if x >= f.lo { x } else { f.lo };
-    if f.hi < raised {
-        f.hi
-    } else {
-        raised
-    }
+    x
 }
 
 #[inline(always)]

@@ -180,17 +180,20 @@ class Engine:
         out = np.empty_like(flat)
         for start, end in _blocks(flat.size, 4):
             with self.load(flat[start:end]) as part:
-                self.instance.checked("clamp_f32", part.ptr, end - start, lo, hi)
+                self.instance.checked("clamp_f32", part.ptr, end - start, float(lo), float(hi))
                 out[start:end] = part.array
         if not flat.size:
-            self.instance.checked("clamp_f32", 0, 0, lo, hi)
+            self.instance.checked("clamp_f32", 0, 0, float(lo), float(hi))
         return out.reshape(x.shape)
 
     def ema(self, x: Float32, axis: int, alpha: float) -> Float32:
-        """y_t = y_{t−1} + alpha·(x_t − y_{t−1}) down the rows (0) or along them (1), unsegmented; finite x [rows, cols]."""
+        """y_t = y_{t−1} + alpha·(x_t − y_{t−1}) of finite x [rows, cols], unsegmented.
+
+        axis: 0 runs down the rows, 1 along each row, −1 changes nothing; 0 < alpha ≤ 1.
+        """
         _want("x", x, np.float32)
         with self.load(x) as part:
-            self.instance.checked("ema_f32", part.ptr, *x.shape, axis, alpha)
+            self.instance.checked("ema_f32", part.ptr, *x.shape, axis, float(alpha))
             return part.array.copy()
 
     def quantise(self, x: Float32, tensor_absmax: float | None = None) -> tuple[Int8, Float32]:
@@ -198,7 +201,7 @@ class Engine:
         _want("x", x, np.float32)
         rows, cols = x.shape
         q, scale = np.empty((rows, cols), np.int8), np.empty(rows, np.float32)
-        absmax = -1.0 if tensor_absmax is None else tensor_absmax
+        absmax = -1.0 if tensor_absmax is None else float(tensor_absmax)
         if tensor_absmax is not None and not tensor_absmax >= 0:
             raise ValueError("tensor_absmax must not be negative")
         for start, end in _blocks(rows, 5 * cols):
@@ -263,7 +266,7 @@ class Engine:
         absmax = float(max(abs(np.float32(lo)), abs(np.float32(hi)))) if scale == "tensor" else -1.0
         if not np.isfinite(absmax):
             raise ValueError("bounds must be finite")
-        cols = x.shape[1]
+        cols, lo, hi, alpha = x.shape[1], float(lo), float(hi), float(alpha)
         q, steps = np.empty((rows, cols), np.int8), np.empty(rows, np.float32)
         segment = segment_rows if ema_axis == 0 else max(1, BLOCK_BYTES // max(1, 5 * cols))
         halo_rows = warm_rows if ema_axis == 0 else 0

@@ -136,7 +136,7 @@ class Instance:
         if ptr + nbytes > self.memory_bytes:
             raise ValueError("outside the engine's memory")
         base = ctypes.addressof(self._memory.data_ptr(self._store).contents)
-        return np.frombuffer((ctypes.c_ubyte * nbytes).from_address(base + ptr), np.uint8)
+        return np.frombuffer(memoryview((ctypes.c_ubyte * nbytes).from_address(base + ptr)), np.uint8)
 
     def alloc(self, nbytes: int) -> Buffer:
         """A block of `nbytes` bytes, 64-byte aligned, not zeroed. Raises MemoryError."""

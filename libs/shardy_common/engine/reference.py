@@ -84,7 +84,7 @@ def preexec(
     alpha: float,
     scale: str,
 ) -> tuple[Int8, Float32]:
-    """Clamp, segmented EMA and quantise for rows [row0, row0 + rows); x begins min(warm_rows, row0) rows before row0."""
+    """Clamp, segmented EMA and quantise of rows [row0, row0 + rows); x begins min(warm_rows, row0) rows earlier."""
     first = row0 - min(warm_rows, row0)
     clamped = clamp(x, lo, hi)
     if ema_axis == 0:
