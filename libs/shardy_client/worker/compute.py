@@ -89,25 +89,18 @@ def run_batch(computer: Computer, batch: Sequence[Work]) -> list[Outcome]:
 def group(batch: Sequence[Work]) -> list[list[Work]]:
     """Split into runs that may be computed together: same job, same B, small. Order is kept."""
     groups: list[list[Work]] = []
-    last: tuple[object, ...] | None = None
-    size = 0
+    job, mark, size = "", None, 0
     for work in batch:
-        mark = work.plan.group
-        if mark is None:
-            groups.append([work])
-            last = None
-            continue
         plan = work.plan
-        rows, cols = plan.a.rows, plan.b.rows  # type: ignore[attr-defined]
-        result = 4 * rows * cols
-        mark = (work.job, *mark)
+        result = plan.a.rows * plan.b.rows * 4 if plan.group is not None else 0  # type: ignore[attr-defined]
         # Alone, a large product keeps its own timing and needs no copy; stacking pays for calls, not for arithmetic.
-        if mark == last and result <= CARRY_BYTES_MAX and size + result <= STACK_BYTES_MAX:
+        small = 0 < result <= CARRY_BYTES_MAX
+        if small and work.job == job and plan.group == mark and size + result <= STACK_BYTES_MAX:
             groups[-1].append(work)
             size += result
         else:
             groups.append([work])
-            last, size = (mark, result) if result <= CARRY_BYTES_MAX else (None, 0)
+            job, mark, size = work.job, plan.group if small else None, result
     return groups
 
 
@@ -122,17 +115,7 @@ def _finish(
     ms = (hashed - started) * share
     spans = {"compute": (computed - started) * share, "hash": (hashed - computed) * share}
     for work, piece, digest in zip(works, data, digests, strict=True):
-        header = {
-            "lease": work.lease,
-            "task": work.task,
-            "digest": digest,
-            "len": len(piece),
-            "s": None,
-            "ms": ms,
-            "backend": backend,
-            "spans": spans,
-        }
-        outcomes.append((work, Result(header, piece)))
+        outcomes.append((work, Result(work, piece, digest, ms, backend, spans)))
 
 
 def _digest(piece: kinds.Bytes) -> bytes:

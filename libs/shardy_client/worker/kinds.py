@@ -28,7 +28,7 @@ class LeaseError(ValueError):
     """The lease asks for something this worker does not do: it goes back with the code `unsupported`."""
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True)
 class Operand:
     """`rows`×`cols` elements that a lease needs, in the blob bytes that `key` names (warm-up rows included)."""
 
@@ -55,22 +55,18 @@ class Pre:
 
 
 class Plan(Protocol):
-    """What a kind's `parse` returns."""
+    """What a kind's `parse` returns; nobody changes it afterwards.
 
-    @property
-    def operands(self) -> tuple[Operand, ...]: ...
-    @property
-    def ops(self) -> int:
-        """Arithmetic operations, to judge how long it will take."""
-        ...
+    ops: arithmetic operations, to judge how long it will take.
+    group: leases of one job with an equal, not-None group may be computed as one product.
+    """
 
-    @property
-    def group(self) -> tuple[Any, ...] | None:
-        """Leases of an equal, not-None group may be computed as one product."""
-        ...
+    operands: tuple[Operand, ...]
+    ops: int
+    group: Any
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True)
 class MatmulPlan:
     """C = A·Bᵀ over int8, or over float32 through pre-execution."""
 
@@ -82,10 +78,10 @@ class MatmulPlan:
     row0_b: int
     operands: tuple[Operand, ...]
     ops: int
-    group: tuple[Any, ...] | None
+    group: Key | None
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True)
 class StreamPlan:
     """Pre-execution alone."""
 
@@ -94,7 +90,7 @@ class StreamPlan:
     pre: Pre
     operands: tuple[Operand, ...]
     ops: int
-    group: None = None
+    group: Key | None = None
 
 
 def _operand(value: Any, cols: int) -> Operand:
@@ -144,9 +140,10 @@ def parse_matmul(p: dict[str, Any]) -> MatmulPlan:
         raise LeaseError(f"a result of {a.rows}×{b.rows} is over {RESULT_BYTES_MAX} bytes")
     ops = 2 * a.rows * b.rows * k
     if dtype == "int8":
-        _check_length("a", a, a.rows, 1)
-        _check_length("b", b, b.rows, 1)
-        return MatmulPlan(a, b, k, None, 0, 0, (a, b), ops, (b.key, k))
+        if a.key[2] != a.rows * k or b.key[2] != b.rows * k:
+            _check_length("a", a, a.rows, 1)
+            _check_length("b", b, b.rows, 1)
+        return MatmulPlan(a, b, k, None, 0, 0, (a, b), ops, b.key)
     if dtype != "float32":
         raise LeaseError(f"dtype {dtype!r} is neither int8 nor float32")
     pre = _pre(p.get("pre"))

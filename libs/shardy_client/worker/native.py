@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import random
 import signal
@@ -440,6 +441,9 @@ async def _cancel(*tasks: asyncio.Task[None]) -> None:
 
 def run_worker(make: Callable[[], NativeWorker]) -> None:
     """Run a worker to its end in a new event loop; SIGINT and SIGTERM make it leave."""
+
+    # Thousands of leases a second are many small objects without cycles: looking for cycles less often saves a fifth.
+    gc.set_threshold(50_000, 20, 50)
 
     async def main() -> None:
         await make().run(handle_signals=True)

@@ -119,15 +119,26 @@ class Work:
 
 
 class Result:
-    """A computed lease until it is acknowledged. `header` is its map in a `result` frame, but for `s`."""
+    """A computed lease until it is acknowledged. `header` is its map in a `result` frame; ms and spans are ms."""
 
     __slots__ = ("data", "header", "queued", "size")
 
-    def __init__(self, header: dict[str, Any], data: kinds.Bytes) -> None:
-        self.header = header
+    def __init__(
+        self, work: Work, data: kinds.Bytes, digest: bytes, ms: float, backend: str, spans: dict[str, float]
+    ) -> None:
         self.data = data
-        self.size: int = header["len"]
+        self.size = len(data)
         self.queued = False
+        self.header: dict[str, Any] = {
+            "lease": work.lease,
+            "task": work.task,
+            "digest": digest,
+            "len": self.size,
+            "s": None,
+            "ms": ms,
+            "backend": backend,
+            "spans": spans,
+        }
 
 
 @dataclass(slots=True)

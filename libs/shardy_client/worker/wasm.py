@@ -15,6 +15,9 @@ from shardy_common.engine import Engine, PackedB, module_bytes
 
 PACKED_BYTES_MAX = 128 << 20
 """Most that one packed part of B takes; the engine packs to two bytes an element."""
+SCRATCH_BYTES = 4 << 20
+"""Rows of A and of C up to this size go through blocks that stay allocated: a call into the module costs more than
+the arithmetic of a tiny product."""
 SLICE_OPS = 4e9
 """Operations between two looks at whether to stop: about a tenth of a second on one core."""
 
@@ -66,10 +69,19 @@ class WasmBackend:
                 for row in range(0, len(a), rows):
                     if self._stopped.is_set():
                         raise Interrupted
-                    engine.matmul_packed(a[row : row + rows], packed, c[row : row + rows, col : col + step])
+                    self._multiply(engine, packed, a[row : row + rows], c[row : row + rows, col : col + step])
             finally:
                 if mine:
                     packed.free()
+
+    def _multiply(self, engine: Engine, packed: PackedB, a: Int8, c: Int32) -> None:
+        if max(a.nbytes, c.nbytes) > SCRATCH_BYTES:
+            engine.matmul_packed(a, packed, c)
+            return
+        left, right = self._local.scratch
+        left.view[: a.nbytes] = a.reshape(-1).view(np.uint8)
+        engine.instance.checked("matmul_i8_packed", left.ptr, packed.buffer.ptr, right.ptr, len(a), packed.n, packed.k)
+        c[:] = right.view[: c.nbytes].view(np.int32).reshape(c.shape)
 
     def preexec(self, x: Float32, operand: Operand, row0: int, pre: Pre, *, keep: bool) -> tuple[Int8, Float32]:
         """See Backend. keep: this operand is likely to come again (B of a product)."""
@@ -92,4 +104,5 @@ class WasmBackend:
         except AttributeError:
             self._local.engine = Engine()
             self._local.packed = Kept(self._keep_bytes, PackedB.free)
+            self._local.scratch = self._local.engine.alloc(SCRATCH_BYTES), self._local.engine.alloc(SCRATCH_BYTES)
             return self._local.engine, self._local.packed
