@@ -30,3 +30,10 @@ pub use stream::{clamp_f32, dequantise_i32, ema_f32, quantise_f32};
 pub extern "C" fn abi_version() -> u32 {
     1
 }
+
+#[cfg(test)]
+mod oracle;
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod vector_tests;
