@@ -248,9 +248,8 @@ class Quorum:
         if right is not None:
             how = "audit" if job.spec.policy == "audit" else "arbitration"
             out.append(self._verified(task, job, right, how, rounds))
-        elif not out:
-            if findings.missing or method == "recompute":  # bytes gone, nothing proven: ask others
-                out.append(self._disputed(task, standing))
+        elif not out and (findings.missing or method == "recompute"):  # bytes gone, nothing proven: ask others
+            out.append(self._disputed(task, standing))
         if not out:
             self.busy.discard(task.id)
         return out

@@ -1,0 +1,17 @@
+"""Settings of the gateway."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from shardy_common.config import Settings
+
+
+class GatewaySettings(Settings):
+    """api_keys_file: one SHA-256 (hex) of an API key a line. host is loopback unless somebody says otherwise."""
+
+    host: str = "127.0.0.1"
+    port: int = 8765
+    api_keys_file: Path = Path(".data/api_keys")
+    static_dir: Path = Path(__file__).parent / "static"
+    probe_memory_mib_max: int = 2048

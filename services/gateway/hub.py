@@ -1,0 +1,291 @@
+"""All sessions of this gateway, what the log sends to them, and the way back for their results.
+
+Leases: read from the log, packed many to a frame. Results: queued from all sockets, stored and appended in
+micro-batches, acknowledged once they are durable. Nothing is judged here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+from blake3 import blake3
+
+from shardy_common import kinds, limits
+from shardy_common.blobs import PACKED_BYTES_MAX, DirectoryStore, MissingBlob
+from shardy_common.log import Append, Appended, JetStreamLog
+from shardy_common.wire import events as ev
+from shardy_gateway.session import CloseSession, Session
+from shardy_gateway.views import Outbox, TaskView, Views
+
+log = logging.getLogger("shardy.gateway")
+CARRY_BYTES_MAX = 256 * 1024
+FRAME_CARRY_BYTES_MAX = 4 * 1024 * 1024
+LEASES_PER_FRAME_MAX = 512
+RESULT_QUEUE_MAX = 20_000
+RESULT_BATCH_MAX = 4_000
+CARRY_CACHE_BYTES = 32 * 1024 * 1024
+
+
+@dataclass(slots=True)
+class Incoming:
+    """A result on its way into the log. data: bytes to store, None when they were uploaded before."""
+
+    session: Session
+    event: ev.Event
+    lease: str
+    msg_id: str
+    trace: str
+    data: memoryview | None = None
+    digest: str = ""
+
+
+class Hub:
+    def __init__(self, views: Views, event_log: JetStreamLog, blobs: DirectoryStore) -> None:
+        self.views, self.log, self.blobs = views, event_log, blobs
+        self.sessions: dict[str, Session] = {}  # by worker id
+        self._queue: deque[Incoming] = deque()
+        self._queued = asyncio.Event()
+        self._slices: dict[tuple[str, int, int], bytes] = {}
+        self._slices_bytes = 0
+        self.results_accepted = 0
+
+    # -- leases out -----------------------------------------------------------------------------------------------
+
+    def deliver(self, outbox: Outbox) -> None:
+        """Act on what a folded batch means for this gateway's sockets."""
+        for joined in outbox.joined:
+            session = self.sessions.get(joined.worker)
+            if session is not None and session.id != joined.session:
+                session.close(CloseSession(4409, "the same key joined elsewhere"))
+        for tiered in outbox.tiered:
+            session = self.sessions.get(tiered.worker)
+            if session is not None and session.id == tiered.session and not session.tiered.done():
+                session.tiered.set_result(tiered)
+        by_session: dict[str, list[tuple[TaskView, ev.Lease]]] = {}
+        for task, leases in outbox.lent:
+            for lease in leases:
+                session = self.sessions.get(lease.worker)
+                if session is not None and session.id == lease.session:
+                    by_session.setdefault(lease.worker, []).append((task, lease))
+        for worker, lent in by_session.items():
+            self._lend(self.sessions[worker], lent)
+        self._cancel(outbox.dropped)
+        for fraud in outbox.frauds:
+            session = self.sessions.get(fraud.worker)
+            if session is not None:
+                session.close(CloseSession(4403, f"a wrong result was proven (task {fraud.task}, row {fraud.row})"))
+
+    def _lend(self, session: Session, lent: list[tuple[TaskView, ev.Lease]]) -> None:
+        now_ms = time.time_ns() // 1_000_000
+        params: dict[str, dict[str, Any]] = {}
+        entries: list[dict[str, Any]] = []
+        carry: list[list[Any]] = []
+        segments: list[bytes] = []
+        carried = 0
+
+        def flush() -> None:
+            nonlocal carried
+            if entries:
+                session.send({"t": "lease", "leases": list(entries), "carry": list(carry)}, list(segments))
+            entries.clear()
+            carry.clear()
+            segments.clear()
+            carried = 0
+
+        for task, lease in lent:
+            job = self.views.jobs.get(task.job)
+            if job is None or task.id not in self.views.tasks:
+                continue
+            p = params.get(task.id)
+            if p is None:
+                p = params[task.id] = kinds.KINDS[job.spec.kind].lease_params(job.spec, task.tile)
+            for name in kinds.KINDS[job.spec.kind].operand_names:
+                operand = p[name]
+                key = (operand["d"], operand["o"], operand["l"])
+                if key[2] <= CARRY_BYTES_MAX and session.carry(key):
+                    data = self._slice(key)
+                    if data is not None:
+                        carry.append([*key, len(segments)])
+                        segments.append(data)
+                        carried += len(data)
+            entries.append(
+                {
+                    "lease": lease.id,
+                    "task": task.id,
+                    "job": task.job,
+                    "kind": job.spec.kind,
+                    "deadline_ms": max(lease.deadline_ms - now_ms, 1),
+                    "p": p,
+                    "trace": job.trace,
+                }
+            )
+            if len(entries) >= LEASES_PER_FRAME_MAX or carried >= FRAME_CARRY_BYTES_MAX:
+                flush()
+        flush()
+
+    def _slice(self, key: tuple[str, int, int]) -> bytes | None:
+        """Operand bytes to carry; both replicas of a task ask for the same, so the last ones are kept."""
+        data = self._slices.get(key)
+        if data is None:
+            try:
+                data = self.blobs.read(*key)
+            except (MissingBlob, ValueError):
+                return None  # the worker's fetch gets the clear error
+            if self._slices_bytes > CARRY_CACHE_BYTES:
+                self._slices.clear()
+                self._slices_bytes = 0
+            self._slices[key] = data
+            self._slices_bytes += len(data)
+        return data
+
+    def _cancel(self, dropped: list[TaskView]) -> None:
+        by_session: dict[str, list[str]] = {}
+        for task in dropped:
+            for lease, worker in task.leases.items():
+                if worker in self.sessions and worker not in task.workers:
+                    by_session.setdefault(worker, []).append(lease)
+        for worker, leases in by_session.items():
+            self.sessions[worker].send({"t": "cancel", "leases": leases})
+
+    # -- results in -----------------------------------------------------------------------------------------------
+
+    def take_results(self, session: Session, header: dict[str, Any], segments: list[memoryview]) -> None:
+        """Check a result frame's form and queue what can be recorded; answer the rest at once."""
+        results = header.get("results")
+        if not isinstance(results, list) or len(results) > 512:
+            raise CloseSession(4413, "a result frame holds a list of at most 512 results")
+        refused: list[list[str]] = []
+        for result in results:
+            lease_id = result.get("lease") if isinstance(result, dict) else None
+            if not isinstance(lease_id, str):
+                raise CloseSession(4400, "a result without a lease id")
+            outcome = self._take_one(session, lease_id, result, segments)
+            if outcome:
+                refused.append([lease_id, outcome])
+        if refused:
+            session.send({"t": "ack", "acks": refused})
+        if len(self._queue) > RESULT_QUEUE_MAX:
+            raise CloseSession(1012, "the mesh is catching up; reconnect shortly", 2_000)
+
+    def _take_one(self, session: Session, lease_id: str, result: dict[str, Any], segments: list[memoryview]) -> str:
+        """Queue one result; returns an outcome when it is not to be recorded."""
+        task_id = lease_id.rpartition("-")[0]
+        task = self.views.tasks.get(task_id)
+        if task is None:
+            return "late" if self.views.task_state(task_id) == "ended" else "unknown"
+        if task.leases.get(lease_id) != session.worker:
+            return "unknown"
+        job = self.views.jobs[task.job]
+        digest, size, segment = result.get("digest"), result.get("len"), result.get("s")
+        expected = kinds.KINDS[job.spec.kind].result_bytes(job.spec, task.tile.rows, task.tile.cols)
+        if not isinstance(digest, bytes) or len(digest) != 32 or size != expected:
+            return "malformed"
+        data: memoryview | None = None
+        if isinstance(segment, int) and 0 <= segment < len(segments):
+            data = segments[segment]
+            if len(data) != size or len(data) > limits.RESULT_INLINE_BYTES_MAX:
+                return "malformed"
+            if blake3(data).digest() != digest:
+                return "malformed"
+        elif session.uploads.get(lease_id) != (digest.hex(), size) and self.blobs.size(digest.hex()) != size:
+            return "malformed"
+        ms, backend, spans = result.get("ms"), result.get("backend"), result.get("spans")
+        event = ev.ResultSubmitted(
+            task_id,
+            task.job,
+            lease_id,
+            session.worker,
+            digest.hex(),
+            size,
+            float(ms) if isinstance(ms, (int, float)) and 0 <= ms < 1e9 else 0.0,
+            backend[:16] if isinstance(backend, str) else "",
+            _spans(spans),
+        )
+        self._queue.append(Incoming(session, event, lease_id, f"result/{lease_id}", job.trace, data, event.digest))
+        self._queued.set()
+        return ""
+
+    def take_failed(self, session: Session, header: dict[str, Any]) -> None:
+        """A lease given back."""
+        lease_id = header.get("lease")
+        task = self.views.tasks.get(lease_id.rpartition("-")[0]) if isinstance(lease_id, str) else None
+        if task is None or not isinstance(lease_id, str) or task.leases.get(lease_id) != session.worker:
+            return
+        event = ev.ResultFailed(
+            task.id,
+            task.job,
+            lease_id,
+            session.worker,
+            str(header.get("code", "internal"))[:32],
+            str(header.get("message", ""))[:200],
+        )
+        self._queue.append(Incoming(session, event, lease_id, f"failed/{lease_id}", self.views.jobs[task.job].trace))
+        self._queued.set()
+
+    async def record_results(self) -> None:
+        """Store and append queued results in micro-batches, for ever; acknowledge what is durable."""
+        while True:
+            await self._queued.wait()
+            self._queued.clear()
+            while self._queue:
+                batch = [self._queue.popleft() for _ in range(min(len(self._queue), RESULT_BATCH_MAX))]
+                if not self._store(batch):
+                    self._queue.extendleft(reversed(batch))
+                    await asyncio.sleep(1.0)  # a full disk: workers keep their results until an ack names them
+                    continue
+                await self._append(batch)
+
+    def _store(self, batch: list[Incoming]) -> bool:
+        try:
+            small = [(i.digest, i.data) for i in batch if i.data is not None and len(i.data) <= PACKED_BYTES_MAX]
+            if small:
+                self.blobs.put_small(small)
+            for item in batch:
+                if item.data is not None and len(item.data) > PACKED_BYTES_MAX and not self.blobs.has(item.digest):
+                    writer = self.blobs.writer()
+                    try:
+                        writer.write(item.data)
+                        writer.finish()
+                    except OSError:
+                        writer.abandon()
+                        raise
+        except OSError as error:
+            log.error("results cannot be stored: %s; trying again", error)
+            return False
+        return True
+
+    async def _append(self, batch: list[Incoming]) -> None:
+        waiting = batch
+        for attempt in range(1_000_000):  # bounded by the queue's limit and the workers' patience, not by a count
+            outcomes = await self.log.append([Append(i.event, i.msg_id, trace=i.trace) for i in waiting])
+            acks: dict[str, tuple[Session, list[list[str]]]] = {}
+            again: list[Incoming] = []
+            for item, outcome in zip(waiting, outcomes, strict=True):
+                if not isinstance(outcome, Appended):
+                    again.append(item)
+                elif isinstance(item.event, ev.ResultSubmitted):
+                    self.results_accepted += 1
+                    item.session.uploads.pop(item.lease, None)
+                    acks.setdefault(item.session.id, (item.session, []))[1].append([item.lease, "accepted"])
+            for session, entries in acks.values():
+                session.send({"t": "ack", "acks": entries})
+            if not again:
+                return
+            waiting = again
+            await asyncio.sleep(min(0.1 * 2**attempt, 2.0))
+
+
+def _spans(spans: Any) -> dict[str, float]:
+    """At most 12 named milliseconds; anything else is left out."""
+    if not isinstance(spans, dict):
+        return {}
+    return {
+        str(name)[:24]: round(float(ms), 3)
+        for name, ms in list(spans.items())[:12]
+        if isinstance(ms, (int, float)) and 0 <= ms < 1e9
+    }

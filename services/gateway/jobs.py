@@ -1,0 +1,196 @@
+"""Reading a requester's job, and showing a job's status (docs/api.md)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import blake3
+import msgspec
+
+from shardy_common import kinds, limits
+from shardy_common.blobs import PACKED_BYTES_MAX, DirectoryStore
+from shardy_common.errors import Refused
+from shardy_common.wire import frame
+from shardy_common.wire.job import JobSpec, Operand, Pre
+from shardy_gateway.views import FraudView, JobView, TaskView, WorkerView
+
+FRAME_TYPE = "application/vnd.shardy.frame"
+JSON_BYTES_MAX = 64 * 1024
+_FIELDS = {"kind", "policy", "redundancy", "audit_rounds", "label", "task_rows", "pre"}
+_PRE_FIELDS = {"lo", "hi", "ema_axis", "alpha", "segment_rows", "scale"}
+_OPERAND_FIELDS = {"digest", "dtype", "rows", "cols", "s"}
+
+
+def read_json(body: bytes) -> dict[str, Any]:
+    try:
+        value = msgspec.json.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise Refused(f"the body is not JSON: {error}", status=400, title="Malformed body") from None
+    if not isinstance(value, dict):
+        raise Refused("the body is a JSON object (docs/api.md)", status=400, title="Malformed body")
+    return value
+
+
+def read_frame(body: bytes, blobs: DirectoryStore) -> dict[str, Any]:
+    """The same map from a frame, its inline operands stored and named by digest."""
+    try:
+        header, segments = frame.decode(body)
+    except frame.FrameError as error:
+        raise Refused(f"the body is not a frame: {error}", status=400, title="Malformed body") from None
+    header.pop("t", None)
+    header.pop("seg", None)
+    small: list[tuple[str, memoryview]] = []
+    for name, operand in header.items():
+        if not isinstance(operand, dict) or "s" not in operand:
+            continue
+        index = operand.pop("s")
+        if type(index) is not int or not 0 <= index < len(segments):
+            raise Refused(f"operand {name} names segment {index!r}: the frame has {len(segments)}", status=400)
+        data = segments[index]
+        digest = blake3.blake3(data).hexdigest()
+        operand["digest"] = digest
+        if len(data) <= PACKED_BYTES_MAX:
+            small.append((digest, data))
+        elif not blobs.has(digest):
+            writer = blobs.writer()
+            try:
+                writer.write(data)
+                writer.finish()
+            except OSError:
+                writer.abandon()
+                raise
+    blobs.put_small(small)
+    return header
+
+
+def read_spec(body: dict[str, Any]) -> JobSpec:
+    """The checked specification; Refused says which field to change."""
+    kind = body.get("kind")
+    known = kinds.KINDS.get(kind) if isinstance(kind, str) else None
+    if known is None:
+        raise Refused(f"kind {kind!r} is not known: use one of {', '.join(kinds.KINDS)}")
+    strange = set(body) - _FIELDS - set(known.operand_names)
+    if strange:
+        raise Refused(f"unknown fields {', '.join(sorted(map(str, strange)))}: kind {kind} takes {_names(known)}")
+    operands = {}
+    for name in known.operand_names:
+        value = body.get(name)
+        if not isinstance(value, dict):
+            raise Refused(f"operand {name} is missing: give its digest, dtype, rows and cols")
+        operands[name] = _convert(value, Operand, f"operand {name}", _OPERAND_FIELDS)
+    pre = body.get("pre")
+    fields = {name: body[name] for name in _FIELDS - {"pre"} if name in body}
+    fields["operands"] = {name: msgspec.to_builtins(operand) for name, operand in operands.items()}
+    if pre is not None:
+        fields["pre"] = msgspec.to_builtins(_convert(pre, Pre, "pre", _PRE_FIELDS))
+    return kinds.checked(_convert(fields, JobSpec, "the job", None))
+
+
+def check_blobs(spec: JobSpec, blobs: DirectoryStore) -> None:
+    """Every operand must be stored, with just the bytes that its shape needs."""
+    for name, operand in spec.operands.items():
+        size = blobs.size(operand.digest)
+        want = operand.rows * operand.cols * kinds.ITEM_BYTES[operand.dtype]
+        if size is None:
+            raise Refused(
+                f"operand {name}'s blob {operand.digest[:16]}… is not stored: PUT it to /v1/blobs/{{digest}} first",
+                status=409,
+                title="Missing blob",
+            )
+        if size != want:
+            raise Refused(
+                f"operand {name} is {operand.rows}×{operand.cols} {operand.dtype}, {want} bytes, but its blob has {size}"
+            )
+
+
+def _convert(value: Any, to: type, what: str, allowed: set[str] | None) -> Any:
+    if allowed is not None and (not isinstance(value, dict) or set(value) - allowed):
+        strange = sorted(set(value) - allowed) if isinstance(value, dict) else []
+        raise Refused(f"{what} takes the fields {', '.join(sorted(allowed - {'s'}))}; unknown: {', '.join(strange)}")
+    try:
+        return msgspec.convert(value, to)
+    except msgspec.ValidationError as error:
+        raise Refused(f"{what}: {error}") from None
+
+
+def _names(kind: kinds.Kind) -> str:
+    return ", ".join([*kind.operand_names, *sorted(_FIELDS - {"kind"})])
+
+
+def show_job(job: JobView, frauds: list[FraudView]) -> dict[str, Any]:
+    parts = kinds.KINDS[job.spec.kind].parts(job.spec)
+    return {
+        "id": job.id,
+        "kind": job.spec.kind,
+        "policy": job.spec.policy,
+        "label": job.spec.label,
+        "state": job.state,
+        "progress": {
+            "cells_done": job.cells_done,
+            "cells": job.cells,
+            "tasks_verified": job.tasks_verified,
+            "tasks_active": job.tasks_active,
+        },
+        "frauds": [show_fraud(fraud) for fraud in frauds],
+        "error": job.error or None,
+        "created_ms": job.created_ms,
+        "ended_ms": job.ended_ms or None,
+        "result": {part.name: {"dtype": part.dtype, "shape": list(part.shape)} for part in parts},
+    }
+
+
+def show_fraud(fraud: FraudView) -> dict[str, Any]:
+    return {
+        "task": fraud.task,
+        "job": fraud.job,
+        "lease": fraud.lease,
+        "worker": fraud.worker,
+        "name": fraud.agent,
+        "method": fraud.method,
+        "row": fraud.row,
+        "rounds": fraud.rounds,
+        "digest": fraud.digest,
+        "at_ms": fraud.at_ms,
+    }
+
+
+def show_task(task: TaskView) -> dict[str, Any]:
+    return {
+        "id": task.id,
+        "row0": task.tile.row0,
+        "rows": task.tile.rows,
+        "col0": task.tile.col0,
+        "cols": task.tile.cols,
+        "state": "verified" if task.digest else (task.method or "active"),
+        "digest": task.digest or None,
+        "method": task.method or None,
+        "verified_by": task.workers,
+        "leases": task.leases,
+    }
+
+
+def show_worker(worker: WorkerView) -> dict[str, Any]:
+    return {
+        "id": worker.id,
+        "name": worker.agent,
+        "present": worker.present,
+        "banned": worker.banned,
+        "tier": worker.tier or None,
+        "backend": worker.backend,
+        "gpu": worker.gpu or None,
+        "gops": round(worker.gops, 3),
+        "memory_mib": worker.memory_mib,
+        "tasks_verified": worker.verified,
+        "ops_verified": worker.ops,
+        "gateway": worker.gateway,
+        "joined_ms": worker.joined_ms,
+    }
+
+
+def limits_shown() -> dict[str, int]:
+    return {
+        "k_max": limits.K_MAX,
+        "side_max": limits.SIDE_MAX,
+        "blob_bytes_max": limits.BLOB_BYTES_MAX,
+        "frame_bytes_max": frame.FRAME_BYTES_MAX,
+    }

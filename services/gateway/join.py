@@ -1,0 +1,225 @@
+"""The worker socket `/ws/worker-join`: handshake, then frames until it closes (docs/protocol.md §2 and after)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from fastapi import WebSocket, WebSocketDisconnect
+
+from shardy_common import ids, limits
+from shardy_common.log import Append, Appended, JetStreamLog
+from shardy_common.wire import events as ev
+from shardy_gateway.hub import Hub
+from shardy_gateway.probes import Probes
+from shardy_gateway.session import CloseSession, Session
+
+log = logging.getLogger("shardy.gateway")
+VERSIONS = (1,)
+HANDSHAKE_S = 60
+SILENCE_S = 45
+HEARTBEAT_S = 15
+HELD_MAX = 4_096
+SESSIONS_MAX = 5_000
+DOMAIN = b"shardy-join-v1\x00"
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """Who this gateway is. name survives restarts, instance does not."""
+
+    name: str
+    instance: str
+    mesh: str
+    probe_memory_mib_max: int
+
+
+class Door:
+    def __init__(self, gateway: Gateway, hub: Hub, event_log: JetStreamLog, probes: Probes) -> None:
+        self.gateway, self.hub, self.log, self.probes = gateway, hub, event_log, probes
+        self.tokens: dict[str, Session] = {}  # bearer tokens of joined workers
+
+    async def serve(self, socket: WebSocket) -> None:
+        """One connection, from accept to close. Never raises."""
+        await socket.accept()
+        address = socket.client.host if socket.client else "unknown"
+        session = Session(socket, secrets.token_hex(8), "", address, "", secrets.token_urlsafe(24))
+        pump = asyncio.create_task(session.pump())
+        try:
+            if len(self.hub.sessions) >= SESSIONS_MAX:
+                raise CloseSession(1012, f"this gateway holds its limit of {SESSIONS_MAX} workers", 10_000)
+            try:
+                async with asyncio.timeout(HANDSHAKE_S):
+                    joined = await self._handshake(session)
+            except TimeoutError:
+                raise CloseSession(4408, f"the handshake took over {HANDSHAKE_S} s", 1_000) from None
+            await self._admit(session, joined)
+            await self._listen(session)
+        except CloseSession as why:
+            session.close(why)
+        except (WebSocketDisconnect, RuntimeError):
+            session.close(CloseSession(1000, "closed by the worker"))
+        except Exception:
+            log.exception("worker session %s failed", session.id)
+            session.close(CloseSession(1012, "the gateway failed; reconnect", 1_000))
+        finally:
+            await self._leave(session, pump)
+
+    async def _handshake(self, session: Session) -> ev.WorkerJoined:
+        hello = await self._expect(session, "hello")
+        versions, key, held = hello.get("versions"), hello.get("key"), hello.get("held", [])
+        if not isinstance(versions, list) or not set(VERSIONS) & {v for v in versions if isinstance(v, int)}:
+            raise CloseSession(4406, f"this gateway speaks the protocol versions {list(VERSIONS)}")
+        if not isinstance(key, bytes) or len(key) != 32:
+            raise CloseSession(4400, "hello.key is a raw 32-byte Ed25519 public key")
+        if not isinstance(held, list) or len(held) > HELD_MAX or not all(isinstance(x, str) for x in held):
+            raise CloseSession(4400, f"hello.held is a list of at most {HELD_MAX} lease ids")
+        session.worker = ids.worker_id(key)
+        session.agent = str(hello.get("agent", ""))[: limits.AGENT_CHARS_MAX]
+        nonce = secrets.token_bytes(32)
+        session.send({"t": "challenge", "version": 1, "nonce": nonce, "session": session.id, "mesh": self.gateway.mesh})
+        auth = await self._expect(session, "auth")
+        signature = auth.get("sig")
+        try:
+            public = Ed25519PublicKey.from_public_bytes(key)
+            public.verify(
+                signature if isinstance(signature, bytes) else b"", DOMAIN + nonce + key + session.id.encode()
+            )
+        except (InvalidSignature, ValueError):
+            raise CloseSession(4401, "the signature does not fit the key and the challenge") from None
+        known = self.hub.views.workers.get(session.worker)
+        if known is not None and known.banned:
+            raise CloseSession(4403, "this key is banned after a proven wrong result")
+        probe = await self._probe(session)
+        return ev.WorkerJoined(
+            session.worker,
+            session.id,
+            self.gateway.name,
+            self.gateway.instance,
+            session.address,
+            session.agent,
+            key.hex(),
+            probe,
+            held,
+        )
+
+    async def _probe(self, session: Session) -> ev.Probe:
+        known = await self.probes.take()
+        side = limits.PROBE_SIDE
+        started = time.monotonic()
+        session.send(
+            {
+                "t": "probe",
+                "seed": known.seed,
+                "m": side,
+                "n": side,
+                "k": side,
+                "rounds": limits.PROBE_ROUNDS,
+                "memory_mib_max": self.gateway.probe_memory_mib_max,
+            }
+        )
+        probed = await self._expect(session, "probed")
+        elapsed_ms = (time.monotonic() - started) * 1e3
+        if probed.get("digest") != known.digest:
+            raise CloseSession(4401, "the probe's digest is wrong: this device does not compute exactly")
+        gops, ms, memory = probed.get("gops"), probed.get("ms"), probed.get("memory_mib")
+        if not isinstance(gops, (int, float)) or not 0 < gops < 1e7 or not isinstance(ms, (int, float)):
+            raise CloseSession(4400, "probed.gops is a positive number of 10⁹ operations a second, probed.ms a number")
+        if not isinstance(memory, int) or not 0 < memory <= self.gateway.probe_memory_mib_max:
+            raise CloseSession(4400, f"probed.memory_mib is 1 to {self.gateway.probe_memory_mib_max}")
+        return ev.Probe(
+            float(gops),
+            float(ms),
+            memory,
+            str(probed.get("backend", ""))[:16],
+            str(probed.get("gpu") or "")[:120],
+            str(probed.get("engine", ""))[:64],
+            str(probed.get("kernels", ""))[:64],
+            round(elapsed_ms, 3),
+        )
+
+    async def _admit(self, session: Session, joined: ev.WorkerJoined) -> None:
+        """Record the join, wait for the matchmaker's tier, and open for leases."""
+        before = self.hub.sessions.get(session.worker)
+        if before is not None:
+            before.close(CloseSession(4409, "the same key joined again"))
+        self.hub.sessions[session.worker] = session
+        await self._record(joined, f"join/{session.id}")
+        try:
+            async with asyncio.timeout(HANDSHAKE_S):
+                tiered: ev.WorkerTiered = await session.tiered
+        except TimeoutError:
+            raise CloseSession(1012, "no tier was given in time; reconnect", 2_000) from None
+        if tiered.tier == "banned":
+            raise CloseSession(4403, "this key is banned after a proven wrong result")
+        if tiered.tier == "too-small":
+            raise CloseSession(4401, "this device is too small for any tier: it needs at least 16 MiB")
+        self.tokens[session.token] = session
+        session.send(
+            {
+                "t": "tier",
+                "tier": tiered.tier,
+                "max_leases": tiered.max_leases,
+                "token": session.token,
+                "session": session.id,
+                "heartbeat_s": HEARTBEAT_S,
+            }
+        )
+
+    async def _listen(self, session: Session) -> None:
+        while session.closing is None:
+            header, segments = await session.receive()
+            kind = header["t"]
+            if kind == "result":
+                self.hub.take_results(session, header, segments)
+            elif kind == "heartbeat":
+                session.send({"t": "heartbeat"})
+            elif kind == "failed":
+                self.hub.take_failed(session, header)
+            elif kind == "leave":
+                session.close(CloseSession(1000, "goodbye"))
+                await self._record(ev.WorkerLeft(session.worker, session.id, "left"), f"left/{session.id}")
+                return
+            else:
+                raise CloseSession(4400, f"frame type {kind[:32]!r} is not expected here")
+
+    async def sweep(self) -> None:
+        """Close sessions that have been silent too long, for ever."""
+        while True:
+            await asyncio.sleep(5)
+            now = time.monotonic()
+            for session in list(self.hub.sessions.values()):
+                if now - session.seen > SILENCE_S:
+                    session.close(CloseSession(4408, f"nothing heard for {SILENCE_S} s", 1_000))
+                    with contextlib.suppress(Exception):
+                        await session.socket.close(4408)
+
+    async def _leave(self, session: Session, pump: asyncio.Task[None]) -> None:
+        session.close(CloseSession(1000, "closed"))
+        with contextlib.suppress(Exception):
+            await asyncio.wait_for(pump, 2)
+        self.tokens.pop(session.token, None)
+        if self.hub.sessions.get(session.worker) is session:
+            del self.hub.sessions[session.worker]
+        if session.tiered.done() and not session.tiered.cancelled():
+            await self._record(ev.WorkerLeft(session.worker, session.id, "dropped"), f"left/{session.id}", tries=3)
+
+    async def _record(self, event: ev.Event, msg_id: str, tries: int = 40) -> None:
+        for attempt in range(tries):
+            outcome = (await self.log.append([Append(event, msg_id)]))[0]
+            if isinstance(outcome, Appended):
+                return
+            await asyncio.sleep(min(0.1 * 2**attempt, 2.0))
+
+    async def _expect(self, session: Session, kind: str) -> dict[str, Any]:
+        header, _ = await session.receive()
+        if header["t"] != kind:
+            raise CloseSession(4400, f"expected a {kind} frame, got {str(header['t'])[:32]!r}")
+        return header

@@ -1,0 +1,33 @@
+"""Entry point of the gateway."""
+
+from __future__ import annotations
+
+import uvicorn
+
+from shardy_common.config import configure_logging
+from shardy_common.wire.frame import FRAME_BYTES_MAX
+from shardy_gateway.app import make_app
+from shardy_gateway.config import GatewaySettings
+
+
+def main() -> None:
+    settings = GatewaySettings()
+    configure_logging("gateway", settings.log_level)
+    uvicorn.run(
+        make_app(settings),
+        host=settings.host,
+        port=settings.port,
+        ws="websockets-sansio",
+        ws_max_size=FRAME_BYTES_MAX + 1024,
+        ws_per_message_deflate=False,
+        ws_ping_interval=20,
+        ws_ping_timeout=40,
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=3,
+        h11_max_incomplete_event_size=64 * 1024,
+    )
+
+
+if __name__ == "__main__":
+    main()

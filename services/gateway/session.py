@@ -1,0 +1,107 @@
+"""One joined worker's socket: its limits, what was sent to it, and a bounded queue of frames on their way out."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import OrderedDict
+from typing import Any
+
+from fastapi import WebSocket, WebSocketDisconnect
+
+from shardy_common.wire import frame
+
+FRAMES_PER_S = 2_000
+FRAMES_BURST_S = 5
+OUT_FRAMES_MAX = 1_024
+CARRIED_MAX = 8_192
+
+
+class CloseSession(Exception):
+    """Close the socket. code and reason as docs/protocol.md §1.2."""
+
+    def __init__(self, code: int, reason: str, retry_ms: int = 0) -> None:
+        super().__init__(reason)
+        self.code, self.reason, self.retry_ms = code, reason, retry_ms
+
+
+class Session:
+    def __init__(self, socket: WebSocket, session_id: str, worker: str, address: str, agent: str, token: str) -> None:
+        self.socket, self.id, self.worker, self.address, self.agent = socket, session_id, worker, address, agent
+        self.token = token
+        self.tiered: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self.seen = time.monotonic()
+        self.carried: OrderedDict[tuple[str, int, int], None] = OrderedDict()
+        self.uploads: dict[str, tuple[str, int]] = {}  # lease → (digest, size) of an uploaded result
+        self.closing: CloseSession | None = None
+        self._budget = float(FRAMES_PER_S * FRAMES_BURST_S)
+        self._budget_at = time.monotonic()
+        self._out: asyncio.Queue[bytes] = asyncio.Queue(OUT_FRAMES_MAX)
+        self._ended = asyncio.Event()
+
+    async def receive(self) -> tuple[dict[str, Any], list[memoryview]]:
+        """The next frame. CloseSession when it breaks a rule."""
+        message = await self.socket.receive()
+        if message["type"] == "websocket.disconnect":
+            raise WebSocketDisconnect(message.get("code", 1006))
+        data = message.get("bytes")
+        if data is None:
+            raise CloseSession(4400, "only binary frames are spoken here (docs/protocol.md §1.1)")
+        now = time.monotonic()
+        self.seen = now
+        self._budget = min(FRAMES_PER_S * FRAMES_BURST_S, self._budget + (now - self._budget_at) * FRAMES_PER_S) - 1
+        self._budget_at = now
+        if self._budget < 0:
+            raise CloseSession(4429, f"more than {FRAMES_PER_S} frames a second; put more results in a frame", 30_000)
+        try:
+            header, segments = frame.decode(data)
+        except frame.FrameError as error:
+            raise CloseSession(4413 if "at most" in str(error) else 4400, str(error)) from None
+        if not isinstance(header.get("t"), str):
+            raise CloseSession(4400, "the header has no frame type t")
+        return header, segments
+
+    def send(self, header: dict[str, Any], segments: list[bytes] | None = None) -> None:
+        """Queue a frame. A worker that does not read is closed rather than buffered for."""
+        try:
+            self._out.put_nowait(frame.encode(header, segments or ()))
+        except asyncio.QueueFull:
+            self.close(CloseSession(4408, "frames are not being read; reconnect", 1_000))
+
+    def close(self, why: CloseSession) -> None:
+        if self.closing is None:
+            self.closing = why
+            self._ended.set()
+
+    async def pump(self) -> None:
+        """Send queued frames until the session closes, then say goodbye and close the socket."""
+        ended = asyncio.create_task(self._ended.wait())
+        try:
+            while self.closing is None:
+                getter = asyncio.create_task(self._out.get())
+                await asyncio.wait({getter, ended}, return_when=asyncio.FIRST_COMPLETED)
+                if not getter.done():
+                    getter.cancel()
+                    break
+                await self.socket.send_bytes(getter.result())
+                while not self._out.empty():
+                    await self.socket.send_bytes(self._out.get_nowait())
+            why = self.closing
+            if why is not None:
+                bye = {"t": "bye", "code": why.code, "reason": why.reason, "retry_ms": why.retry_ms}
+                with contextlib.suppress(Exception):
+                    await self.socket.send_bytes(frame.encode(bye))
+                    await self.socket.close(why.code, why.reason[:120])
+        finally:
+            ended.cancel()
+
+    def carry(self, key: tuple[str, int, int]) -> bool:
+        """Whether these operand bytes must travel with the lease: True the first time, then the worker has them."""
+        if key in self.carried:
+            self.carried.move_to_end(key)
+            return False
+        self.carried[key] = None
+        if len(self.carried) > CARRIED_MAX:
+            self.carried.popitem(last=False)
+        return True

@@ -1,0 +1,79 @@
+"""What the gateway's endpoints share: the log, the views, the sockets, and waiting for a job to change."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from shardy_common.blobs import DirectoryStore
+from shardy_common.errors import Transient
+from shardy_common.log import JetStreamLog
+from shardy_common.service import FoldLoop
+from shardy_gateway.hub import Hub
+from shardy_gateway.views import JobView, Views
+
+if TYPE_CHECKING:
+    from shardy_gateway.join import Door
+
+
+class GatewayState:
+    door: Door
+
+    def __init__(
+        self, name: str, event_log: JetStreamLog, blobs: DirectoryStore, hub: Hub, loop: FoldLoop, keys_file: Path
+    ) -> None:
+        self.name, self.log, self.blobs, self.hub, self.loop = name, event_log, blobs, hub, loop
+        self._keys_file = keys_file
+        self._keys: tuple[float, list[str]] = (-1.0, [])
+        self._waiters: dict[str, list[asyncio.Future[None]]] = {}
+
+    @property
+    def views(self) -> Views:
+        return self.loop.core  # type: ignore[return-value]
+
+    def api_keys(self) -> list[str]:
+        """SHA-256 of the valid API keys; the file is read again when it changes."""
+        try:
+            changed = self._keys_file.stat().st_mtime
+        except OSError:
+            return []
+        if changed != self._keys[0]:
+            lines = [line.split("#")[0].strip() for line in self._keys_file.read_text().splitlines()]
+            self._keys = (changed, [line for line in lines if line])
+        return self._keys[1]
+
+    def notify(self, jobs: set[str]) -> None:
+        """Wake everybody who waits for one of these jobs."""
+        for job in jobs & self._waiters.keys():
+            for future in self._waiters.pop(job):
+                if not future.done():
+                    future.set_result(None)
+
+    async def changed(self, job_id: str, timeout_s: float, ready: Callable[[JobView], bool]) -> bool:
+        """Wait until ready(job), at most timeout_s. False when the time ran out."""
+        deadline = asyncio.get_running_loop().time() + timeout_s
+        while True:
+            job = self.views.job(job_id)
+            if job is not None and ready(job):
+                return True
+            left = deadline - asyncio.get_running_loop().time()
+            if left <= 0:
+                return False
+            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiters.setdefault(job_id, []).append(future)
+            try:
+                await asyncio.wait_for(future, left)
+            except TimeoutError:
+                waiting = self._waiters.get(job_id, [])
+                if future in waiting:
+                    waiting.remove(future)
+
+    async def appeared(self, job_id: str) -> JobView:
+        """The job, once this gateway has folded its submission."""
+        await self.changed(job_id, 10, lambda _job: True)
+        job = self.views.job(job_id)
+        if job is None:
+            raise Transient("the job is recorded but not yet visible here; ask for it again", retry_ms=1000)
+        return job
