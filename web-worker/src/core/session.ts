@@ -1,0 +1,149 @@
+/**
+ * One connection to a gateway: handshake, then frames both ways, until it closes (docs/protocol.md §1, §2, §6).
+ * Reconnecting is the caller's matter.
+ */
+import { decodeFrame, encodeFrame, type Frame, FrameError, type Header } from "./frame.ts";
+import type { Identity } from "./identity.ts";
+import { signJoin } from "./identity.ts";
+import { FrameBudget } from "./timing.ts";
+import { LIMITS } from "./types.ts";
+
+export type Tier = { tier: string; max_leases: number; token: string; session: string };
+export type ProbeRequest = { seed: Uint8Array; m: number; n: number; k: number; rounds: number; memory_mib_max: number };
+
+export type SessionHooks = {
+  identity: Identity;
+  agent: string;
+  held(): string[];
+  /** The fields of `probed`. */
+  probe(request: ProbeRequest): Promise<Record<string, unknown>>;
+  joined(tier: Tier): void;
+  frame(frame: Frame): void;
+  heartbeat(): Record<string, unknown>;
+};
+
+export type Closed = { code: number; reason: string; wasJoined: boolean; retryMs: number | null };
+
+const HEARTBEAT_MS = 10_000;
+/** Nothing heard for this long: the connection is dead though nobody closed it. */
+const SILENCE_MS = 45_000;
+
+export class Session {
+  readonly #socket: WebSocket;
+  readonly #budget = new FrameBudget(performance.now());
+  #stage: "challenge" | "probe" | "tier" | "joined" = "challenge";
+  #heardAt = performance.now();
+  #retryMs: number | null = null;
+  #fault: string | null = null;
+
+  constructor(
+    url: string,
+    readonly hooks: SessionHooks,
+    readonly subtle: SubtleCrypto,
+    Socket: typeof WebSocket = WebSocket,
+  ) {
+    this.#socket = new Socket(url);
+    this.#socket.binaryType = "arraybuffer";
+  }
+
+  get joined(): boolean {
+    return this.#stage === "joined" && this.#socket.readyState === 1;
+  }
+
+  /** Runs until the socket closes. */
+  run(): Promise<Closed> {
+    return new Promise((resolve) => {
+      const socket = this.#socket;
+      const handshake = setTimeout(() => this.#giveUp("the gateway took too long to answer"), LIMITS.handshake_ms);
+      const beat = setInterval(() => this.#beat(), HEARTBEAT_MS);
+      socket.onopen = () => {
+        const { identity, agent } = this.hooks;
+        const hello = { versions: [1], key: identity.publicKey, agent: agent.slice(0, LIMITS.agent_chars) };
+        this.send({ t: "hello", ...hello, held: this.hooks.held() });
+      };
+      socket.onmessage = (event: MessageEvent<unknown>) => {
+        this.#heardAt = performance.now();
+        try {
+          if (!(event.data instanceof ArrayBuffer)) throw new FrameError("a text message");
+          this.#received(decodeFrame(event.data));
+          if (this.#stage === "joined") clearTimeout(handshake);
+        } catch (error) {
+          this.#giveUp(error instanceof Error ? error.message : String(error));
+        }
+      };
+      socket.onclose = (event: CloseEvent) => {
+        clearTimeout(handshake);
+        clearInterval(beat);
+        const wasJoined = this.#stage === "joined";
+        resolve({ code: event.code, reason: this.#fault ?? event.reason, wasJoined, retryMs: this.#retryMs });
+      };
+    });
+  }
+
+  /** False where the socket is not open. */
+  send(header: Header, segments: readonly Uint8Array[] = []): boolean {
+    return this.sendBytes(encodeFrame(header, segments));
+  }
+
+  sendBytes(frame: Uint8Array<ArrayBuffer>): boolean {
+    if (this.#socket.readyState !== 1) return false;
+    this.#socket.send(frame);
+    return true;
+  }
+
+  /** Whether one more frame is within the rate limit now. */
+  maySend(): boolean {
+    return this.#budget.take(performance.now());
+  }
+
+  close(): void {
+    this.#socket.close(1000);
+  }
+
+  #giveUp(reason: string): void {
+    this.#fault = reason;
+    this.#socket.close();
+  }
+
+  #beat(): void {
+    if (this.#stage !== "joined") return;
+    if (performance.now() - this.#heardAt > SILENCE_MS) this.#giveUp("the gateway went silent");
+    else this.send({ t: "heartbeat", ...this.hooks.heartbeat() });
+  }
+
+  #received(frame: Frame): void {
+    const { header } = frame;
+    if (header.t === "bye") {
+      if (typeof header.retry_ms === "number") this.#retryMs = header.retry_ms;
+      this.#fault = typeof header.reason === "string" ? header.reason : null;
+    } else if (this.#stage === "joined") {
+      this.hooks.frame(frame);
+    } else if (header.t !== this.#stage) {
+      throw new FrameError(`frame ${header.t} where ${this.#stage} was due`);
+    } else if (header.t === "challenge") {
+      this.#stage = "probe";
+      void this.#answer(this.#auth(header));
+    } else if (header.t === "probe") {
+      this.#stage = "tier";
+      const request = header as unknown as ProbeRequest;
+      void this.#answer(this.hooks.probe(request).then((fields) => ({ t: "probed", ...fields })));
+    } else {
+      this.#stage = "joined";
+      this.hooks.joined(header as unknown as Tier);
+    }
+  }
+
+  async #auth(challenge: Header): Promise<Header> {
+    const { nonce, session } = challenge as unknown as { nonce: Uint8Array; session: string };
+    if (challenge.version !== 1) throw new FrameError(`version ${String(challenge.version)} was not offered`);
+    return { t: "auth", sig: await signJoin(this.hooks.identity, nonce, session, this.subtle) };
+  }
+
+  async #answer(header: Promise<Header>): Promise<void> {
+    try {
+      this.send(await header);
+    } catch (error) {
+      this.#giveUp(String(error));
+    }
+  }
+}

@@ -1,0 +1,63 @@
+/** The worker's status in words and figures for people. Pure. */
+import type { State, Status } from "../core/worker.ts";
+
+export type Display = {
+  state: string;
+  mood: State;
+  message: string;
+  speed: string;
+  done: string;
+  backend: string;
+  tier: string;
+  work: string;
+  notes: string[];
+  details: [term: string, text: string][];
+};
+
+const STATES: Readonly<Record<State, string>> = {
+  preparing: "Getting ready",
+  connecting: "Connecting",
+  waiting: "Joined, waiting for work",
+  computing: "Computing",
+  reconnecting: "Connection lost",
+  stopped: "Stopped",
+  failed: "Not taking part",
+};
+
+/** `gops`: 10⁹ multiplies and adds a second. */
+export function speed(gops: number): string {
+  if (gops <= 0) return "–";
+  if (gops >= 1000) return `${(gops / 1000).toPrecision(3)} TOPS`;
+  return `${gops.toPrecision(3)} GOPS`;
+}
+
+export const gigabytes = (mib: number): string =>
+  mib >= 1024 ? `${Number((mib / 1024).toFixed(1))} GB` : `${mib} MB`;
+
+export function displayOf(status: Status): Display {
+  const backend = { webgpu: "Graphics unit", wasm: "Processor" };
+  const { wasm, webgpu } = status.rates;
+  const details: [string, string | null][] = [
+    ["Graphics adapter", status.gpu],
+    ["Kernel", status.kernel],
+    ["Processor speed", wasm && speed(wasm.gops)],
+    ["Graphics speed", webgpu && speed(webgpu.gops)],
+    ["Kernels tried", status.trials.map((t) => `${t.variant} ${speed(t.gops)}`).join(", ") || null],
+    ["Tasks given back", status.tasksFailed > 0 ? String(status.tasksFailed) : null],
+    ["Device key", status.key],
+    ["Engine", status.engine],
+    ["Last result", status.lastDigest],
+  ];
+  return {
+    state: STATES[status.state],
+    mood: status.state,
+    message: status.message,
+    speed: speed(status.gops),
+    done: status.tasksDone.toLocaleString("en"),
+    backend: status.backend === null ? "–" : backend[status.backend],
+    tier: status.tier ?? "–",
+    work: status.state === "computing" && status.work !== null ? `${status.work}…` : "",
+    notes: status.notes,
+    details: details.filter((d): d is [string, string] => d[1] !== null),
+  };
+}

@@ -1,0 +1,16 @@
+import { defineConfig } from "vite";
+
+export default defineConfig({
+  // Relative addresses: the page works below any path.
+  base: "./",
+  build: {
+    outDir: "../services/gateway/static",
+    emptyOutDir: true,
+    target: "es2022",
+    // Nothing is inlined as data: or script text, so the page needs no exception from a strict CSP.
+    assetsInlineLimit: 0,
+    modulePreload: { polyfill: false },
+  },
+  worker: { format: "es" },
+  server: { fs: { allow: [".."] } },
+});
