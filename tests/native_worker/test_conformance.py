@@ -34,7 +34,7 @@ async def test_joins_computes_and_leaves(start: StartWorker) -> None:
     async with FakeGateway() as gateway:
         worker = await start(gateway, name="bench")
         session = gateway.sessions[0]
-        assert session.hello["agent"] == "bench (native/0.1)" and session.hello["held"] == []
+        assert session.hello["agent"] == "native/0.1 bench" and session.hello["held"] == []
         assert session.probed["memory_mib"] == 64 and session.probed["backend"] == "wasm"
         a, b = int8(5, 70), int8(9, 70)
         await session.lease([lease("l1", matmul_p(gateway, a, b))])

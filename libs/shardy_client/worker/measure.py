@@ -16,11 +16,15 @@ STEP_MIB = 64
 PAGE = mmap.PAGESIZE
 TARGET_MS = 100.0
 SIZE_MAX = 8192
+FAIR_SIZE = 256
 
 
-def rate(backend: Backend, seed: int = 1) -> Measurement:
-    """Grow a square product until one takes about 100 ms, then take the median of five."""
-    rng = np.random.default_rng(seed)
+def rate(backend: Backend, to_beat_gops: float = 0) -> Measurement:
+    """Grow a square product until one takes about 100 ms, then take the median of five.
+
+    to_beat_gops: a device that is hopelessly slower at a fair size is not measured further.
+    """
+    rng = np.random.default_rng(1)
     size = 128
     while True:
         a = rng.integers(-128, 128, (size, size), np.int8)
@@ -29,6 +33,9 @@ def rate(backend: Backend, seed: int = 1) -> Measurement:
         ms = _time(backend, a, b)
         if ms >= TARGET_MS / 2 or size >= SIZE_MAX:
             break
+        gops = 2 * size**3 / ms / 1e6
+        if size >= FAIR_SIZE and gops < to_beat_gops / 4:
+            return Measurement(ms, gops, size)
         # Time grows with the cube of the size; at most doubling keeps a misjudged step short.
         size = min(SIZE_MAX, max(size + 64, int(size * min(2.0, (TARGET_MS / ms) ** (1 / 3))) // 64 * 64))
     ms = statistics.median(_time(backend, a, b) for _ in range(5))

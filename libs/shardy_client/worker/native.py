@@ -130,7 +130,7 @@ class NativeWorker:
         self._threads = threads
         self._backend = backend
         self._make_computer = computer
-        self.state = WorkerState(self._identity.public, f"{name} ({AGENT})" if name else AGENT)
+        self.state = WorkerState(self._identity.public, f"{AGENT} {name}".strip())
         self.device = device
         self.joined = asyncio.Event()
         self._stop = asyncio.Event()

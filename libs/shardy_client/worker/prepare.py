@@ -65,7 +65,7 @@ def prepare(choice: str, make: MakeComputer, stopped: Callable[[], bool], keep_b
     if stopped():
         raise Interrupted
     if adapter is not None:
-        adapter_rate = measure.rate(adapter)
+        adapter_rate = measure.rate(adapter, measured.gops if measured else 0)
         log.info("%s: %.1f GOPS", adapter.gpu, adapter_rate.gops)
         if measured is None or adapter_rate.gops > measured.gops:
             return Device(make(adapter, lambda: WasmBackend(keep_bytes)), adapter_rate)
