@@ -314,5 +314,5 @@ def _decode_old(payload: bytes, error: Exception) -> Any:
                 break
             old = upcast(old)
         return msgspec.convert(old, AnyEvent)
-    except (msgspec.MsgspecError, KeyError, TypeError, ValueError, UnicodeDecodeError, RecursionError):
+    except (msgspec.MsgspecError, LookupError, AttributeError, TypeError, ValueError, RecursionError):
         raise UndecodableEvent(str(error)) from None

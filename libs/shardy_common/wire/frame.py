@@ -28,17 +28,20 @@ class FrameError(ValueError):
 
 def encode(header: dict[str, Any], segments: Sequence[bytes | memoryview] = ()) -> bytes:
     """One frame. `header["seg"]` is set here from the segments' lengths."""
+    sizes: list[int] = []
     if segments:
         if len(segments) > SEGMENTS_MAX:
             raise FrameError(f"{len(segments)} segments; at most {SEGMENTS_MAX} fit a frame")
-        header = {**header, "seg": [len(s) for s in segments]}
+        # bytes, whatever a view's items are: the length of an int32 view would be a quarter of them
+        sizes = [memoryview(segment).nbytes for segment in segments]
+        header = {**header, "seg": sizes}
     head = _encoder.encode(header)
     if len(head) > HEADER_BYTES_MAX:
         raise FrameError(f"header of {len(head)} bytes; at most {HEADER_BYTES_MAX} are allowed")
     parts: list[bytes | memoryview] = [MAGIC, len(head).to_bytes(4, "little"), head, _PADS[-(8 + len(head)) % ALIGN]]
-    for segment in segments:
+    for segment, size in zip(segments, sizes, strict=True):
         parts.append(segment)
-        parts.append(_PADS[-len(segment) % ALIGN])
+        parts.append(_PADS[-size % ALIGN])
     frame = b"".join(parts)
     if len(frame) > FRAME_BYTES_MAX:
         raise FrameError(f"frame of {len(frame)} bytes; at most {FRAME_BYTES_MAX} are allowed")
