@@ -1,0 +1,75 @@
+"""One stack with three honest workers for all tests that can share it, and one that may be broken."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+import pytest_asyncio
+from meshkit import Workers, api, client
+
+from shardy_client import AsyncMesh
+from shardy_common.stack import Stack
+
+HONEST = ("ada", "bo", "cy")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A stack supervises its processes from one event loop, so all tests here run in one."""
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker(pytest.mark.connected)
+            item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
+    """The shared stack: nothing in it is killed."""
+    async with Stack(tmp_path_factory.mktemp("stack"), allow_same_address=True) as running:
+        yield running
+        broken = {m.name: m.log.read_text()[-2000:] for m in running.processes.values() if m.restarts}
+        assert not broken, broken
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def honest(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Workers]:
+    """Three honest workers that stay for the whole run."""
+    workers = Workers(stack, tmp_path_factory.mktemp("workers"))
+    try:
+        await workers.start(*HONEST)
+        yield workers
+    finally:
+        await workers.stop()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def workers(stack: Stack, tmp_path: Path) -> AsyncIterator[Workers]:
+    """Further workers of the shared stack, for one test."""
+    more = Workers(stack, tmp_path)
+    try:
+        yield more
+    finally:
+        await more.stop()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def mesh(stack: Stack) -> AsyncIterator[AsyncMesh]:
+    async with client(stack) as mesh:
+        yield mesh
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def http(stack: Stack) -> AsyncIterator[httpx.AsyncClient]:
+    async with api(stack) as http:
+        yield http
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    gc.collect()
+    return np.random.default_rng(20)
