@@ -33,7 +33,11 @@ RESULT = {"lease": "l-1", "task": "t-1", "digest": KEY, "len": 16, "ms": 0.25, "
 FRAMES: list[tuple[str, dict[str, Any], list[bytes]]] = [
     ("no segments", {"t": "leave"}, []),
     ("hello", {"t": "hello", "versions": [1], "key": KEY, "agent": "browser-tab/0.1 Küche", "held": []}, []),
-    ("integers around every width", {"t": "x", "n": [0, 127, 128, 255, 256, 65_535, 65_536, 2**32 - 1, 2**32, 2**53 - 1]}, []),
+    (
+        "integers around every width",
+        {"t": "x", "n": [0, 127, 128, 255, 256, 65_535, 65_536, 2**32 - 1, 2**32, 2**53 - 1]},
+        [],
+    ),
     ("negative integers", {"t": "x", "n": [-1, -32, -33, -128, -129, -32_768, -32_769, -(2**31)]}, []),
     ("floats, booleans, nil", {"t": "x", "v": [0.5, -1.25, 1e300, True, False, None]}, []),
     ("lease that carries", {"t": "lease", "leases": [LEASE], "carry": [["ab" * 32, 0, 6, 0]]}, [bytes(range(6))]),
@@ -87,14 +91,28 @@ def refused() -> list[tuple[str, bytes]]:
     ]
 
 
+def case(name: str, header: dict[str, Any], segments: list[bytes], data: bytes) -> dict[str, Any]:
+    return {"name": name, "header": plain(header), "segments": [s.hex() for s in segments], "frame": data.hex()}
+
+
 def main() -> None:
     frames = [
-        {"name": name, "header": plain(header), "segments": [s.hex() for s in segments], "frame": frame.encode(header, segments).hex()}
+        {
+            "name": name,
+            "header": plain(header),
+            "segments": [s.hex() for s in segments],
+            "frame": frame.encode(header, segments).hex(),
+        }
         for name, header, segments in FRAMES
     ]
     short = frame.encode({"t": "x"}, [b"abc"])
     lenient = [
-        {"name": "last padding missing", "header": {"t": "x", "seg": [3]}, "segments": [b"abc".hex()], "frame": short[:-5].hex()}
+        {
+            "name": "last padding missing",
+            "header": {"t": "x", "seg": [3]},
+            "segments": [b"abc".hex()],
+            "frame": short[:-5].hex(),
+        }
     ]
     for case in [*frames, *lenient]:
         _, segments = frame.decode(bytes.fromhex(case["frame"]))

@@ -10,7 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -19,14 +19,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from page_gateway import PAGE, ROOT, PageGateway  # noqa: E402
-
-CHROMIUM = os.environ.get("SHARDY_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome") or ""
-QUIET = ["--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
-FLAGS = ["--no-sandbox", "--disable-quic", *QUIET]
-
-STATUS = "() => window.shardy"
-Open = Callable[..., Awaitable[Any]]
+from browser_harness import CHROMIUM, FLAGS, PAGE, ROOT, WEBGPU, Open
+from page_gateway import PageGateway
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -72,7 +66,7 @@ async def launch() -> AsyncIterator[Open]:
     async with async_api.async_playwright() as playwright:
 
         async def launch(webgpu: bool = True) -> Any:
-            flags = [*FLAGS, "--enable-unsafe-webgpu"] if webgpu else [*FLAGS, "--disable-features=WebGPU"]
+            flags = [*FLAGS, WEBGPU] if webgpu else [*FLAGS, "--disable-features=WebGPU"]
             browsers.append(await playwright.chromium.launch(executable_path=CHROMIUM, args=flags))
             return browsers[-1]
 
@@ -97,13 +91,3 @@ async def open_page(launch: Open) -> AsyncIterator[Open]:
     yield open_page
     unexpected = [e for e in errors if "WebSocket" not in e and "ERR_" not in e]
     assert unexpected == []
-
-
-async def until(page: Any, condition: str, seconds: float = 60) -> dict[str, Any]:
-    """Wait until `condition`, an expression over `s`, is true of the page's status; the status."""
-    try:
-        await page.wait_for_function(f"() => {{ const s = window.shardy; return {condition}; }}", timeout=seconds * 1000)
-    except Exception as error:
-        raise AssertionError(f"{condition} never held: {await page.evaluate(STATUS)}") from error
-    status: dict[str, Any] = await page.evaluate(STATUS)
-    return status

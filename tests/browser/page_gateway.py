@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import Any
 
+from browser_harness import PAGE
+from fake_gateway import FakeGateway
 from starlette.responses import Response
 from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
-
-ROOT = Path(__file__).resolve().parents[2]
-PAGE = ROOT / "services/gateway/static"
-sys.path.insert(0, str(ROOT / "tests/native_worker"))
-
-from fake_gateway import FakeGateway  # noqa: E402
 
 HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",

@@ -6,7 +6,7 @@ import json
 import time
 from typing import Any
 
-from conftest import ROOT, Open, until
+from browser_harness import ROOT, Open, until
 
 KERNELS = json.loads((ROOT / "libs/shardy_common/kernels/manifest.json").read_text())
 

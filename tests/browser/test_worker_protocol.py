@@ -10,7 +10,7 @@ import numpy as np
 import oracle
 import pytest
 from blake3 import blake3
-from conftest import Open, until
+from browser_harness import Open, until
 from fake_gateway import lease, operand
 from page_gateway import PageGateway
 

@@ -102,7 +102,7 @@ def main(folder: Path, cases: Path, out: Path) -> int:
             for variant in kernels.manifest["variants"]:
                 c = kernels.matmul(variant, *packed, len(a), len(b), a.shape[1])
                 results[f"{case}/{variant['name']}"] = c
-    np.savez(out, **results)
+    np.savez(out, **results)  # type: ignore[arg-type]
     print(json.dumps({"adapter": kernels.info["device"], "backend": kernels.info["backend_type"]}))
     return 0
 

@@ -56,7 +56,9 @@ def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     if not driver.exists():
         pytest.skip(f"no {request.param} driver at {driver}")
     folder = tmp_path_factory.mktemp("kernels")
-    np.savez(folder / "in.npz", **{f"{name}/{x}": v for name, ab in cases().items() for x, v in zip("ab", ab, strict=True)})
+    np.savez(
+        folder / "in.npz", **{f"{name}/{x}": v for name, ab in cases().items() for x, v in zip("ab", ab, strict=True)}
+    )
     done = subprocess.run(
         [sys.executable, str(Path(__file__).with_name("adapters.py")), FOLDER, folder / "in.npz", folder / "out.npz"],
         env={**os.environ, "VK_ICD_FILENAMES": str(driver), "VK_DRIVER_FILES": str(driver)},

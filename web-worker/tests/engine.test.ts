@@ -1,11 +1,16 @@
 import { beforeAll, describe, expect, it } from "vitest";
-import type { Pre } from "../src/core/types.ts";
 import { preexecBytes, preexecSteps } from "../src/core/preexec.ts";
 import { probeDigest } from "../src/core/probe.ts";
+import type { Pre } from "../src/core/types.ts";
 import type { Engine } from "../src/engine/engine.ts";
-import { arrayBytes, type ArraySpec, fromHex, loadEngine, matches, readJson } from "./vectors.ts";
+import { type ArraySpec, arrayBytes, fromHex, loadEngine, matches, readJson } from "./vectors.ts";
 
-type Case = { name: string; function: string; args: Record<string, unknown>; want: Record<string, { hex?: string; blake3?: string }> };
+type Case = {
+  name: string;
+  function: string;
+  args: Record<string, unknown>;
+  want: Record<string, { hex?: string; blake3?: string }>;
+};
 const cases = readJson("vectors/engine.json").cases as Case[];
 const of = (name: string): Case[] => cases.filter((c) => c.function === name);
 
@@ -44,11 +49,13 @@ describe("the engine in this runtime, on the shared vectors", () => {
 
   it.each(of("probe"))("probe: $name", async ({ args, want }) => {
     const { m, n, k, rounds } = args as { m: number; n: number; k: number; rounds: number };
-    const digest = await probeDigest(
-      engine,
-      (a, b, kk, out) => engine.matmul(a.ptr, b.ptr, out, a.rows, b.rows, kk),
-      { seed: fromHex(args.seed as string), m, n, k, rounds },
-    );
+    const digest = await probeDigest(engine, (a, b, kk, out) => engine.matmul(a.ptr, b.ptr, out, a.rows, b.rows, kk), {
+      seed: fromHex(args.seed as string),
+      m,
+      n,
+      k,
+      rounds,
+    });
     expect(matches(digest, want.digest ?? {})).toBe(true);
   });
 });
@@ -79,7 +86,11 @@ describe("pre-execution, whole and split at every given place", () => {
 
 it("sees one wrong element", () => {
   const [m, n, k] = [5, 4, 9];
-  const [a, b, c] = [put({ type: "i8", shape: [m, k], xof: "a" }), put({ type: "i8", shape: [n, k], xof: "b" }), engine.alloc(4 * m * n)];
+  const [a, b, c] = [
+    put({ type: "i8", shape: [m, k], xof: "a" }),
+    put({ type: "i8", shape: [n, k], xof: "b" }),
+    engine.alloc(4 * m * n),
+  ];
   engine.matmul(a, b, c, m, n, k);
   const view = engine.u8(c, 4 * m * n);
   view[4 * 7] = (view[4 * 7] ?? 0) ^ 1;

@@ -1,14 +1,15 @@
 import { describe, expect, it } from "vitest";
-import { kvOf, planBlocks, planSlices, tilesPerSlice } from "../src/gpu/plan.ts";
-import { roomy } from "../src/gpu/pool.ts";
 import { planSegments } from "../src/core/preexec.ts";
 import { type Pre, WorkError } from "../src/core/types.ts";
+import { kvOf, planBlocks, planSlices, tilesPerSlice } from "../src/gpu/plan.ts";
+import { roomy } from "../src/gpu/pool.ts";
 
 /** How often each cell of an m×n grid is covered. */
 function cover(m: number, n: number, parts: { row0: number; rows: number; col0: number; cols: number }[]): Set<number> {
   const grid = new Uint8Array(m * n);
   for (const { row0, rows, col0, cols } of parts) {
-    for (let r = row0; r < row0 + rows; r++) for (let c = col0; c < col0 + cols; c++) grid[r * n + c] = (grid[r * n + c] ?? 0) + 1;
+    for (let r = row0; r < row0 + rows; r++)
+      for (let c = col0; c < col0 + cols; c++) grid[r * n + c] = (grid[r * n + c] ?? 0) + 1;
   }
   return new Set(grid);
 }

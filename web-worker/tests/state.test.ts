@@ -47,7 +47,14 @@ describe("operand cache", () => {
   });
 });
 
-const lease = (id: string): Lease => ({ lease: id, task: `t${id}`, job: "j", kind: "matmul", deadline_ms: 1000, p: {} });
+const lease = (id: string): Lease => ({
+  lease: id,
+  task: `t${id}`,
+  job: "j",
+  kind: "matmul",
+  deadline_ms: 1000,
+  p: {},
+});
 
 describe("lease queue", () => {
   it("keeps the order and knows a lease it has", () => {
@@ -85,11 +92,22 @@ describe("lease queue", () => {
 
 function result(id: string, bytes: number | null): Result {
   const carried = bytes === null ? null : new Uint8Array(bytes).fill(7);
-  return { lease: id, task: "t", digest: new Uint8Array(32), len: bytes ?? 9, ms: 0.5, backend: "wasm", spans: {}, bytes: carried };
+  return {
+    lease: id,
+    task: "t",
+    digest: new Uint8Array(32),
+    len: bytes ?? 9,
+    ms: 0.5,
+    backend: "wasm",
+    spans: {},
+    bytes: carried,
+  };
 }
 
 describe("outbox", () => {
-  const read = (frame: Uint8Array<ArrayBuffer> | null): { leases: string[]; s: (number | null)[]; segments: number[] } => {
+  const read = (
+    frame: Uint8Array<ArrayBuffer> | null,
+  ): { leases: string[]; s: (number | null)[]; segments: number[] } => {
     if (frame === null) throw new Error("no frame");
     const { header, segments } = decodeFrame(frame.buffer);
     const results = header.results as { lease: string; s: number | null }[];

@@ -8,7 +8,7 @@
 import type { Engine } from "../engine/engine.ts";
 import type { GpuMatmul } from "../gpu/matmul.ts";
 import type { OperandStore } from "./operands.ts";
-import { nextTurn } from "./timing.ts";
+import { nextTurn, sleep } from "./timing.ts";
 import type { BackendName } from "./types.ts";
 import { WorkError } from "./types.ts";
 
@@ -20,6 +20,7 @@ export type Backends = "auto" | "wasm" | "webgpu";
 /** The engine works at most this long at a stretch, so that a stop or a heartbeat gets its turn. */
 const STRETCH_MS = 40;
 const GPU_FAULTS_MAX = 3;
+const LOSS_KNOWN_MS = 100;
 
 export class Compute {
   gpu: GpuMatmul | null = null;
@@ -120,6 +121,9 @@ export class Compute {
       }
       fault = `${wrong} rows of a product were wrong`;
     } catch (error) {
+      // A lost device refuses whatever runs on it, sometimes before it says that it is lost.
+      await Promise.race([gpu.device.lost, sleep(LOSS_KNOWN_MS)]);
+      await nextTurn();
       if (this.gpu !== gpu) throw new WorkError("device-lost", String(error));
       fault = String(error);
     }

@@ -1,4 +1,5 @@
 /** Result bytes too large for a frame go up over HTTP (docs/protocol.md §5). */
+import { sleep } from "./timing.ts";
 import { WorkError } from "./types.ts";
 
 const TRIES = 4;
@@ -15,6 +16,7 @@ export async function upload(
 ): Promise<void> {
   let last = "";
   for (let attempt = 0; attempt < TRIES && !signal.aborted; attempt++) {
+    if (attempt > 0) await sleep(150 * 2 ** attempt);
     try {
       const response = await target.fetch(`${target.base}/v1/worker/results/${encodeURIComponent(lease)}`, {
         method: "PUT",
@@ -30,7 +32,6 @@ export async function upload(
     } catch (error) {
       last = String(error);
     }
-    await new Promise((resolve) => setTimeout(resolve, 300 * 2 ** attempt));
   }
   throw new WorkError("fetch", `upload of the result: ${last}`);
 }

@@ -28,7 +28,12 @@ export function joinMessage(nonce: Uint8Array, key: Uint8Array, session: string)
   return message;
 }
 
-export async function signJoin(who: Identity, nonce: Uint8Array, session: string, subtle: SubtleCrypto): Promise<Uint8Array> {
+export async function signJoin(
+  who: Identity,
+  nonce: Uint8Array,
+  session: string,
+  subtle: SubtleCrypto,
+): Promise<Uint8Array> {
   const message = joinMessage(nonce, who.publicKey, session);
   return new Uint8Array(await subtle.sign({ name: "Ed25519" }, who.privateKey, message));
 }

@@ -66,7 +66,12 @@ function int8Product({ store, compute }: Tools, k: number, a: Operand, b: Operan
   const len = a.r * b.r * 4;
   const start = performance.now();
   const out = store.allocate(len);
-  const made = (backend: BackendName): Made => ({ ptr: out, len, backend, spans: { compute: performance.now() - start } });
+  const made = (backend: BackendName): Made => ({
+    ptr: out,
+    len,
+    backend,
+    spans: { compute: performance.now() - start },
+  });
   const release = (error: unknown): never => {
     store.engine.free(out, len);
     throw error;
@@ -80,7 +85,13 @@ function int8Product({ store, compute }: Tools, k: number, a: Operand, b: Operan
 }
 
 /** The quantised operand, kept in the cache: leases of one job share it. Returned pinned. */
-async function quantised(op: Operand, row0: number, cols: number, pre: Pre, { engine, store, stopping }: Tools): Promise<Stored> {
+async function quantised(
+  op: Operand,
+  row0: number,
+  cols: number,
+  pre: Pre,
+  { engine, store, stopping }: Tools,
+): Promise<Stored> {
   const rowBytes = cols * 4;
   if (rowBytes === 0 || op.l % rowBytes !== 0 || op.l < op.r * rowBytes) unsupported("slice is no whole rows");
   const source = operandKey(op);

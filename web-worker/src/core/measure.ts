@@ -13,7 +13,11 @@ const SIDE_MAX = 8192;
 export type Rate = { gops: number; ms: number; side: number; spread: number };
 
 /** One pair of operands and room for their product, n×n×n. */
-async function withSquare<T>(engine: Engine, n: number, use: (a: Rows, b: Rows, out: number) => Promise<T>): Promise<T> {
+async function withSquare<T>(
+  engine: Engine,
+  n: number,
+  use: (a: Rows, b: Rows, out: number) => Promise<T>,
+): Promise<T> {
   const sizes = [n * n, n * n, 4 * n * n];
   const ptrs: number[] = [];
   try {

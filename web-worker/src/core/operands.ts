@@ -4,6 +4,7 @@
  */
 import { type Engine, OutOfMemory } from "../engine/engine.ts";
 import { LruBytes } from "./lru.ts";
+import { sleep } from "./timing.ts";
 import { type Operand, operandKey, WorkError } from "./types.ts";
 
 export type Stored = { readonly key: string; readonly ptr: number; readonly len: number; uses: number };
@@ -125,12 +126,12 @@ export class OperandStore {
   async #fetch(op: Operand, signal: AbortSignal): Promise<Stored> {
     let last = "";
     for (let attempt = 0; attempt < FETCH_TRIES && !signal.aborted; attempt++) {
+      if (attempt > 0) await sleep(100 * 2 ** attempt);
       try {
         return await this.#fetchOnce(op, AbortSignal.any([signal, AbortSignal.timeout(FETCH_TIMEOUT_MS)]));
       } catch (error) {
         if (error instanceof WorkError) throw error;
         last = String(error);
-        await new Promise((resolve) => setTimeout(resolve, 200 * 2 ** attempt));
       }
     }
     throw new WorkError("fetch", `operand ${op.d.slice(0, 12)}…: ${last}`);

@@ -29,9 +29,7 @@ export class Outbox {
 
   /** One more result might not fit the frame that is being gathered. */
   get full(): boolean {
-    return (
-      this.#ready.length >= LIMITS.results_per_frame || this.#readyBytes + LIMITS.carried_bytes > FRAME_FILL_BYTES
-    );
+    return this.#ready.length >= LIMITS.results_per_frame || this.#readyBytes + LIMITS.carried_bytes > FRAME_FILL_BYTES;
   }
 
   ack(lease: string): Result | undefined {
@@ -56,7 +54,8 @@ export class Outbox {
     let taken = 0;
     for (const result of this.#ready) {
       const size = result.bytes?.length ?? 0;
-      const over = taken >= LIMITS.results_per_frame || bytes + size > FRAME_FILL_BYTES || segments.length >= SEGMENTS_MAX;
+      const over =
+        taken >= LIMITS.results_per_frame || bytes + size > FRAME_FILL_BYTES || segments.length >= SEGMENTS_MAX;
       if (over) break;
       const { bytes: carried, ...rest } = result;
       results.push({ ...rest, s: carried === null ? null : segments.length });

@@ -9,7 +9,14 @@ import { FrameBudget } from "./timing.ts";
 import { LIMITS } from "./types.ts";
 
 export type Tier = { tier: string; max_leases: number; token: string; session: string };
-export type ProbeRequest = { seed: Uint8Array; m: number; n: number; k: number; rounds: number; memory_mib_max: number };
+export type ProbeRequest = {
+  seed: Uint8Array;
+  m: number;
+  n: number;
+  k: number;
+  rounds: number;
+  memory_mib_max: number;
+};
 
 export type SessionHooks = {
   identity: Identity;

@@ -1,18 +1,18 @@
 /**
- * From leases to results: keeps operands coming ahead of the work, works in the order received, gathers small
- * results into one frame and uploads large ones while the next lease is computed.
+ * From leases to results: works in the order received, gathers small results into one frame, and uploads large ones
+ * while the next lease is computed.
  *
  * Small leases on the engine run back to back without a turn of the event loop, for up to `BATCH_MS`; then their
  * results leave in one frame.
  */
-import { hex } from "../engine/engine.ts";
-import { upload, type UploadTarget } from "./deliver.ts";
+import { type UploadTarget, upload } from "./deliver.ts";
+import { Feed } from "./feed.ts";
 import type { Frame } from "./frame.ts";
 import { kindOf, type Made, type Tools } from "./kinds.ts";
 import { Outbox } from "./outbox.ts";
 import { type Entry, LeaseQueue } from "./queue.ts";
 import { nextTurn } from "./timing.ts";
-import { type Carry, type FailCode, type Lease, LIMITS, operandKey, type Result, WorkError } from "./types.ts";
+import { type Carry, type FailCode, type Lease, LIMITS, type Result, WorkError } from "./types.ts";
 
 export type Wire = {
   /** False where nothing can be sent now (no connection). */
@@ -23,7 +23,7 @@ export type Wire = {
 
 export type Progress = {
   started(lease: Lease, title: string): void;
-  finished(result: { kind: string; ms: number; ops: number; backend: string; digest: string }): void;
+  finished(result: Result): void;
   failed(lease: Lease, error: WorkError): void;
   idle(): void;
 };
@@ -36,6 +36,7 @@ const GPU_COMPUTING_MAX = 2;
 
 export class Work {
   readonly queue = new LeaseQueue();
+  readonly #feed: Feed;
   readonly outbox = new Outbox();
   #active = 0;
   #computing = 0;
@@ -48,7 +49,9 @@ export class Work {
     readonly target: UploadTarget,
     readonly wire: Wire,
     readonly progress: Progress,
-  ) {}
+  ) {
+    this.#feed = new Feed(tools.store, this.queue, tools.stopping);
+  }
 
   get active(): number {
     return this.#active;
@@ -65,20 +68,25 @@ export class Work {
     for (const [digest, offset, length, segment] of carry) {
       const bytes = frame.segments[segment];
       if (bytes === undefined || bytes.length !== length) throw new Error("carry names a segment that is not there");
-      store.carry(digest, offset, bytes);
+      try {
+        store.carry(digest, offset, bytes);
+      } catch (error) {
+        // Without room for it the lease fetches it in its turn, or gives itself back.
+        if (!(error instanceof WorkError)) throw error;
+      }
     }
     for (const lease of leases) {
       if (this.outbox.has(lease.lease)) continue;
       const entry = this.queue.add(lease);
-      if (entry !== null) this.#pinWhatIsHere(entry);
+      if (entry !== null) this.#feed.pinWhatIsHere(entry);
     }
     store.settle();
-    this.#prefetch();
-    this.#loop();
+    this.#feed.prefetch();
+    void this.#loop();
   }
 
   cancel(ids: readonly string[]): void {
-    for (const entry of this.queue.cancel(ids)) this.#release(entry);
+    for (const entry of this.queue.cancel(ids)) this.#feed.release(entry);
   }
 
   acks(acks: readonly [lease: string, outcome: string][]): void {
@@ -89,11 +97,11 @@ export class Work {
   resend(): void {
     this.outbox.resend();
     this.flush();
-    this.#loop();
+    void this.#loop();
   }
 
   drop(): void {
-    for (const entry of this.queue.clear()) this.#release(entry);
+    for (const entry of this.queue.clear()) this.#feed.release(entry);
   }
 
   flush(): void {
@@ -110,79 +118,6 @@ export class Work {
     }
   }
 
-  /** Leases whose operands all lie in memory are ready without any promise. */
-  #pinWhatIsHere(entry: Entry): void {
-    const { store } = this.tools;
-    const pinned: string[] = [];
-    try {
-      for (const op of kindOf(entry.lease).operands(entry.lease.p)) {
-        const key = operandKey(op);
-        if (!store.pinIfHere(key)) {
-          store.unpin(pinned);
-          return;
-        }
-        pinned.push(key);
-      }
-      entry.keys = pinned;
-      entry.ready = true;
-    } catch {
-      // What is wrong with the lease is said when its turn comes.
-      store.unpin(pinned);
-    }
-  }
-
-  /** Starts transfers for upcoming leases in order, as far as the cache has room; the head always gets its own. */
-  #prefetch(): void {
-    const { store } = this.tools;
-    let room = store.roomBytes;
-    let first = true;
-    for (const entry of this.queue.upcoming()) {
-      if (!entry.ready && entry.operands === null) {
-        const bytes = this.#operandBytes(entry.lease);
-        if (!first && bytes > room) return;
-        room -= bytes;
-        entry.operands = this.#acquire(entry);
-        // An unawaited failure is reported when the lease's turn comes.
-        entry.operands.catch(() => undefined);
-      }
-      first = false;
-    }
-  }
-
-  #operandBytes(lease: Lease): number {
-    try {
-      return kindOf(lease).operands(lease.p).reduce((sum, op) => sum + op.l, 0);
-    } catch {
-      return 0;
-    }
-  }
-
-  async #acquire(entry: Entry): Promise<void> {
-    const { store, stopping } = this.tools;
-    const keys: string[] = [];
-    entry.keys = keys;
-    const operands = kindOf(entry.lease).operands(entry.lease.p);
-    const results = await Promise.allSettled(
-      operands.map(async (op) => {
-        await store.acquire(op, stopping);
-        keys.push(operandKey(op));
-      }),
-    );
-    const failure = results.find((r) => r.status === "rejected");
-    if (failure !== undefined) throw failure.reason;
-    entry.ready = true;
-  }
-
-  /** Lets go of the operands, now or when their transfer ends. */
-  #release(entry: Entry): void {
-    const unpin = (): void => {
-      this.tools.store.unpin(entry.keys ?? []);
-      entry.keys = null;
-    };
-    if (entry.ready || entry.operands === null) unpin();
-    else void entry.operands.then(unpin, unpin);
-  }
-
   async #loop(): Promise<void> {
     if (this.#looping) return;
     this.#looping = true;
@@ -193,7 +128,7 @@ export class Work {
         if (entry === undefined) break;
         if (!entry.ready) {
           this.flush();
-          this.#prefetch();
+          this.#feed.prefetch();
           await this.#headOperands(entry);
           since = performance.now();
           // The head may have been cancelled meanwhile.
@@ -255,7 +190,7 @@ export class Work {
       this.#fail(entry, error);
     }
     this.#computing -= 1;
-    this.#prefetch();
+    this.#feed.prefetch();
     void this.#loop();
   }
 
@@ -266,8 +201,15 @@ export class Work {
     const digest = engine.hash(made.ptr, made.len);
     const now = performance.now();
     const spans = { ...made.spans, hash: now - hashing };
-    const base = { lease: lease.lease, task: lease.task, digest, len: made.len, ms: now - start, backend: made.backend };
-    this.#release(entry);
+    const base = {
+      lease: lease.lease,
+      task: lease.task,
+      digest,
+      len: made.len,
+      ms: now - start,
+      backend: made.backend,
+    };
+    this.#feed.release(entry);
     if (made.len <= LIMITS.carried_bytes) {
       const bytes = engine.u8(made.ptr, made.len).slice();
       engine.free(made.ptr, made.len);
@@ -297,28 +239,16 @@ export class Work {
     this.#active -= 1;
     this.queue.forget(lease.lease);
     this.outbox.add(result);
-    this.progress.finished({
-      kind: lease.kind,
-      ms: result.ms,
-      ops: operationsOf(lease),
-      backend: result.backend,
-      digest: hex(result.digest),
-    });
+    this.progress.finished(result);
   }
 
   #fail(entry: Entry, error: unknown): void {
     this.#active -= 1;
-    this.#release(entry);
+    this.#feed.release(entry);
     this.queue.forget(entry.lease.lease);
     const known = error instanceof WorkError ? error : new WorkError("internal", String(error));
     if (this.tools.stopping.aborted) return;
     this.wire.failed(entry.lease.lease, known.code, known.message);
     this.progress.failed(entry.lease, known);
   }
-}
-
-/** Multiplies and adds of a lease, for the page. */
-export function operationsOf(lease: Lease): number {
-  const { a, b, k } = lease.p as { a?: { r: number }; b?: { r: number }; k?: number };
-  return a && b && k ? 2 * a.r * b.r * k : 0;
 }

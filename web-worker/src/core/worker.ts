@@ -3,28 +3,19 @@
  * page (keys, visibility, the adapter) is handed in, so that other hosts can run it.
  */
 import { Engine, hex } from "../engine/engine.ts";
-import { chooseKernel, type Refusal, type Trial } from "../gpu/choose.ts";
-import { openDevice } from "../gpu/device.ts";
-import { type Backends, Compute } from "./compute.ts";
+import { Compute } from "./compute.ts";
+import type { UploadTarget } from "./deliver.ts";
 import type { Frame } from "./frame.ts";
+import { Graphics } from "./graphics.ts";
 import { type Identity, identityFrom, type KeyStore } from "./identity.ts";
-import { measure, type Multiply, probeMemory, type Rate } from "./measure.ts";
+import type { Tools } from "./kinds.ts";
+import { type Multiply, measure, probeMemory } from "./measure.ts";
 import { OperandStore } from "./operands.ts";
 import { probeDigest } from "./probe.ts";
 import { type Closed, type ProbeRequest, Session, type Tier } from "./session.ts";
+import { FINAL, inWords, NEW_STATUS, type Settings, type Status } from "./status.ts";
 import { backoffMs, sleep } from "./timing.ts";
-import type { BackendName } from "./types.ts";
 import { Work } from "./work.ts";
-
-export type Settings = {
-  /** http(s)://host, without a path. */
-  mesh: string;
-  agent: string;
-  backend: Backends;
-  /** Force one kernel variant, by its name in the manifest. */
-  kernel?: string;
-  memoryMib: number;
-};
 
 export type Host = {
   keys: KeyStore;
@@ -36,66 +27,11 @@ export type Host = {
   changed(status: Status): void;
 };
 
-export type State = "preparing" | "connecting" | "waiting" | "computing" | "reconnecting" | "stopped" | "failed";
-
-export type Status = {
-  state: State;
-  message: string;
-  tier: string | null;
-  session: string | null;
-  key: string | null;
-  backend: BackendName | null;
-  gpu: string | null;
-  kernel: string | null;
-  gops: number;
-  rates: { wasm: Rate | null; webgpu: Rate | null };
-  trials: Trial[];
-  refused: Refusal[];
-  engine: string | null;
-  tasksDone: number;
-  tasksFailed: number;
-  doneBy: Record<string, number>;
-  work: string | null;
-  lastDigest: string | null;
-  /** Sentences for the person at the page, newest last. */
-  notes: string[];
-};
-
-/** Close codes after which another attempt would end the same way, in words. */
-const FINAL: Readonly<Record<number, string>> = {
-  4400: "The mesh and this page don't understand each other. Reload the page to update it.",
-  4401: "The mesh did not accept this device's key or its test result.",
-  4403: "The mesh has banned this device after a proven wrong result.",
-  4406: "This page is too old for the mesh. Reload it.",
-  4409: "This device joined again from another tab. This one has stopped.",
-  4413: "A message was larger than the mesh allows. Reload the page to update it.",
-};
 const NOTES_MAX = 12;
-const GPU_RETRY_MS = [1_000, 4_000, 16_000];
 const STEADY_MS = 30_000;
 
 export class MeshWorker {
-  readonly status: Status = {
-    state: "preparing",
-    message: "",
-    tier: null,
-    session: null,
-    key: null,
-    backend: null,
-    gpu: null,
-    kernel: null,
-    gops: 0,
-    rates: { wasm: null, webgpu: null },
-    trials: [],
-    refused: [],
-    engine: null,
-    tasksDone: 0,
-    tasksFailed: 0,
-    doneBy: {},
-    work: null,
-    lastDigest: null,
-    notes: [],
-  };
+  readonly status: Status = { ...NEW_STATUS };
   visible = true;
   throttled = false;
   readonly #stopping = new AbortController();
@@ -151,24 +87,34 @@ export class MeshWorker {
     const onEngine: Multiply = (a, b, k, out) => engine.matmul(a.ptr, b.ptr, out, a.rows, b.rows, k);
     const wasm = await measure(engine, onEngine, 128);
     compute.wasmGops = wasm.gops;
-    this.#set({ rates: { wasm, webgpu: null } });
-    if (settings.backend !== "wasm") await this.#openGpu(engine, compute);
+    this.#set({ wasmRate: wasm });
+    const graphics = new Graphics(engine, compute, this.#stopping.signal, host.gpu, settings.kernel, {
+      note: (text) => this.#note(text),
+      set: (change) => this.#set(change),
+    });
+    if (settings.backend !== "wasm") await graphics.open();
     this.#showBackend();
     const tools = { engine, store, compute, stopping: this.#stopping.signal };
-    this.#work = new Work(
+    this.#work = this.#newWork(tools, source);
+    return { engine, compute, identity };
+  }
+
+  #newWork(tools: Tools, target: UploadTarget): Work {
+    return new Work(
       tools,
-      source,
+      target,
       {
         send: (frame) => this.#session?.joined === true && this.#session.sendBytes(frame),
         mayStartFrame: () => this.#session?.maySend() ?? true,
-        failed: (lease, code, message) => void this.#session?.send({ t: "failed", lease, code, message: message.slice(0, 400) }),
+        failed: (lease, code, message) =>
+          void this.#session?.send({ t: "failed", lease, code, message: message.slice(0, 400) }),
       },
       {
-        started: (_lease, title) => this.#set({ state: "computing", work: title }, true),
+        started: (_lease, title) => this.#set({ state: "computing", work: title }),
         finished: ({ backend, digest }) => {
           this.status.tasksDone += 1;
-          this.status.doneBy[backend] = (this.status.doneBy[backend] ?? 0) + 1;
-          this.#set({ lastDigest: digest }, true);
+          const doneBy = { ...this.status.doneBy, [backend]: (this.status.doneBy[backend] ?? 0) + 1 };
+          this.#set({ lastDigest: hex(digest), doneBy });
         },
         failed: (_lease, error) => {
           this.status.tasksFailed += 1;
@@ -177,56 +123,6 @@ export class MeshWorker {
         idle: () => this.#session?.joined === true && this.#set({ state: "waiting", work: null }),
       },
     );
-    return { engine, compute, identity };
-  }
-
-  async #openGpu(engine: Engine, compute: Compute): Promise<boolean> {
-    const adapter = await openDevice(this.host.gpu);
-    if (typeof adapter === "string") {
-      this.#note(`${adapter}; this device computes on its processor.`);
-      return false;
-    }
-    const choice = await chooseKernel(adapter, engine, this.settings.kernel);
-    const refused = Array.isArray(choice) ? choice : choice.refused;
-    for (const { variant, reason } of refused) this.#note(`Kernel ${variant} is not used: ${reason}.`);
-    this.#set({ gpu: adapter.name, refused });
-    if (Array.isArray(choice)) {
-      adapter.device.destroy();
-      this.#note("No graphics kernel gave exact results; this device computes on its processor.");
-      return false;
-    }
-    compute.gpuGops = choice.rate.gops;
-    compute.gpuFixedMs = choice.fixedMs;
-    compute.gpu = choice.gpu;
-    this.#set({
-      kernel: choice.gpu.entry.name,
-      trials: choice.trials,
-      rates: { ...this.status.rates, webgpu: choice.rate },
-    });
-    void adapter.device.lost.then((info) => {
-      if (compute.gpu !== choice.gpu || this.#stopping.signal.aborted) return;
-      compute.gpu = null;
-      this.#note(`The graphics unit was lost (${info.message || info.reason}); trying to get it back.`);
-      this.#showBackend();
-      void this.#reopenGpu(engine, compute);
-    });
-    return true;
-  }
-
-  async #reopenGpu(engine: Engine, compute: Compute): Promise<void> {
-    for (const ms of GPU_RETRY_MS) {
-      await sleep(ms);
-      if (this.#stopping.signal.aborted) return;
-      try {
-        if (await this.#openGpu(engine, compute)) {
-          this.#note("The graphics unit is back.");
-          this.#showBackend();
-          return;
-        }
-      } catch (error) {
-        this.#note(`The graphics unit did not come back: ${String(error)}`);
-      }
-    }
   }
 
   async #stayJoined(engine: Engine, compute: Compute, identity: Identity): Promise<void> {
@@ -289,7 +185,7 @@ export class MeshWorker {
         ? gpu.multiply.bind(gpu)
         : (a, b, k, out) => engine.matmul(a.ptr, b.ptr, out, a.rows, b.rows, k);
     const digest = await probeDigest(engine, multiply, request);
-    const rate = this.status.rates[backend];
+    const rate = backend === "webgpu" ? this.status.gpuRate : this.status.wasmRate;
     return {
       digest,
       ms: rate?.ms ?? 0,
@@ -328,18 +224,9 @@ export class MeshWorker {
     this.host.changed(this.status);
   }
 
-  /** `often`: many times a second; the host may skip such changes. */
-  #set(change: Partial<Status>, _often = false): void {
+  /** Called many times a second while small tasks run; the host passes on what a person can follow. */
+  #set(change: Partial<Status>): void {
     Object.assign(this.status, change);
     this.host.changed(this.status);
   }
-}
-
-function inWords(error: unknown): string {
-  const text = error instanceof Error ? error.message : String(error);
-  if (/Ed25519|NotSupported|Unrecognized name/i.test(text)) {
-    return "This browser can't make the kind of key that the mesh needs (Ed25519). A current browser can.";
-  }
-  if (/no room|memory/i.test(text)) return "There is not enough free memory to take part.";
-  return `Something went wrong: ${text}`;
 }

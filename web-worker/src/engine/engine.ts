@@ -46,7 +46,12 @@ type Exports = {
 export class EngineError extends Error {}
 export class OutOfMemory extends EngineError {}
 
-const MEANING: Record<number, string> = { [-1]: "bad argument", [-2]: "shape limit", [-3]: "bounds refused", [-4]: "no memory" };
+const MEANING: Record<number, string> = {
+  [-1]: "bad argument",
+  [-2]: "shape limit",
+  [-3]: "bounds refused",
+  [-4]: "no memory",
+};
 
 /** The allocation is rounded up to this, so a writeBuffer of whole words never leaves it. */
 const GRAIN = 64;

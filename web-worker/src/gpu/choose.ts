@@ -55,5 +55,11 @@ export async function chooseKernel(adapter: Adapter, engine: Engine, only?: stri
   const rate = await measure(engine, multiply, FIRST_SIDE);
   best.gpu.gops = rate.gops;
   const fixedMs = await fixedCost(engine, multiply);
-  return { gpu: best.gpu, rate, fixedMs, trials: trials.map((t) => ({ variant: t.gpu.entry.name, gops: t.gops })), refused };
+  return {
+    gpu: best.gpu,
+    rate,
+    fixedMs,
+    trials: trials.map((t) => ({ variant: t.gpu.entry.name, gops: t.gops })),
+    refused,
+  };
 }

@@ -38,5 +38,5 @@ export class BufferPool {
 export function roomy(bytes: number): number {
   const least = Math.max(256, bytes);
   const step = 2 ** Math.max(0, Math.floor(Math.log2(least)) - 2);
-  return Math.ceil(Math.ceil(least / step) * step / 4) * 4;
+  return Math.ceil((Math.ceil(least / step) * step) / 4) * 4;
 }

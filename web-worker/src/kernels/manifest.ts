@@ -13,7 +13,12 @@ const u32Layout = (schema: { propTypes: Record<string, unknown> }, bytes: number
 
 const digest = (text: string): string => bytesToHex(blake3(new TextEncoder().encode(text)));
 
-const binding = (index: number, name: string, type: string, element: string) => ({ binding: index, name, type, element });
+const binding = (index: number, name: string, type: string, element: string) => ({
+  binding: index,
+  name,
+  type,
+  element,
+});
 
 /** File name to contents: `<variant>.wgsl` and `manifest.json`. */
 export function kernelFiles(): Map<string, string> {

@@ -3,7 +3,9 @@ import tgpu, { d } from "typegpu";
 import { dot4Body, matmulBody, packBody } from "./generate.ts";
 import { PACK_THREADS, sharedStride, tileM, tileN, type Variant } from "./variants.ts";
 
-export const MatmulParams = d.struct({ m: d.u32, n: d.u32, kv: d.u32, tile_row: d.u32, tile_col: d.u32 }).$name("MatmulParams");
+export const MatmulParams = d
+  .struct({ m: d.u32, n: d.u32, kv: d.u32, tile_row: d.u32, tile_col: d.u32 })
+  .$name("MatmulParams");
 export const PackParams = d.struct({ rows: d.u32, k: d.u32, kv: d.u32, width: d.u32 }).$name("PackParams");
 
 export const matmulLayout = tgpu.bindGroupLayout({
@@ -30,8 +32,10 @@ export function matmulWgsl(variant: Variant): string {
         tileB: tgpu.workgroupVar(d.arrayOf(d.vec4u, tileN(variant) * sharedStride(variant))).$name("tileB"),
       }
     : {};
-  const main = tgpu
-    .computeFn({ in: builtins, workgroupSize: [variant.threads_x, variant.threads_y] })`${matmulBody(variant)}`
+  const main = tgpu.computeFn({
+    in: builtins,
+    workgroupSize: [variant.threads_x, variant.threads_y],
+  })`${matmulBody(variant)}`
     .$uses({ layout: matmulLayout, dot4, ...tiles })
     .$name("main");
   return `${tgpu.resolve([main])}\n`;
@@ -39,8 +43,10 @@ export function matmulWgsl(variant: Variant): string {
 
 /** Whole WGSL module of the packing kernel, entry point `main`. */
 export function packWgsl(): string {
-  const main = tgpu
-    .computeFn({ in: { gid: d.builtin.globalInvocationId }, workgroupSize: [PACK_THREADS] })`${packBody()}`
+  const main = tgpu.computeFn({
+    in: { gid: d.builtin.globalInvocationId },
+    workgroupSize: [PACK_THREADS],
+  })`${packBody()}`
     .$uses({ layout: packLayout })
     .$name("main");
   return `${tgpu.resolve([main])}\n`;

@@ -1,6 +1,6 @@
 /** The page: consent, Start and Stop, and a display of what the dedicated worker reports. */
 import type { Backends } from "../core/compute.ts";
-import type { Settings, State, Status } from "../core/worker.ts";
+import { NEW_STATUS, type Settings, type State, type Status } from "../core/status.ts";
 import type { FromWorker, ToWorker } from "./messages.ts";
 import { type Display, displayOf, gigabytes } from "./words.ts";
 
@@ -73,30 +73,8 @@ function received(status: Status): void {
 
 function fail(message: string): void {
   const last = window.shardy as Partial<Status>;
-  received({ ...EMPTY, ...last, state: "failed", message });
+  received({ ...NEW_STATUS, ...last, state: "failed", message });
 }
-
-const EMPTY: Status = {
-  state: "preparing",
-  message: "Loading…",
-  tier: null,
-  session: null,
-  key: null,
-  backend: null,
-  gpu: null,
-  kernel: null,
-  gops: 0,
-  rates: { wasm: null, webgpu: null },
-  trials: [],
-  refused: [],
-  engine: null,
-  tasksDone: 0,
-  tasksFailed: 0,
-  doneBy: {},
-  work: null,
-  lastDigest: null,
-  notes: [],
-};
 
 function tell(message: ToWorker): void {
   dedicated?.postMessage(message);
@@ -115,7 +93,7 @@ function start(): void {
   dedicated = new Worker(new URL("./worker.ts", import.meta.url), { type: "module", name: "shardy" });
   dedicated.onmessage = (event: MessageEvent<FromWorker>) => received(event.data.status);
   dedicated.onerror = (event) => fail(`The worker of this page failed: ${event.message || "it could not be loaded"}.`);
-  received(EMPTY);
+  received(NEW_STATUS);
   tell({ t: "start", settings: settings(), visible: !document.hidden });
 }
 
@@ -136,7 +114,14 @@ function stop(): void {
   setTimeout(() => {
     if (dedicated !== stopping) return;
     const last = window.shardy as Partial<Status>;
-    received({ ...EMPTY, ...last, state: "stopped", message: "Stopped. Nothing runs any more.", work: null, tier: null });
+    received({
+      ...NEW_STATUS,
+      ...last,
+      state: "stopped",
+      message: "Stopped. Nothing runs any more.",
+      work: null,
+      tier: null,
+    });
     ended();
   }, STOP_MS);
 }

@@ -1,5 +1,5 @@
 /** What the page and its dedicated worker tell each other. */
-import type { Settings, Status } from "../core/worker.ts";
+import type { Settings, Status } from "../core/status.ts";
 
 export type ToWorker =
   | { t: "start"; settings: Settings; visible: boolean }

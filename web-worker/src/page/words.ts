@@ -1,5 +1,5 @@
 /** The worker's status in words and figures for people. Pure. */
-import type { State, Status } from "../core/worker.ts";
+import type { State, Status } from "../core/status.ts";
 
 export type Display = {
   state: string;
@@ -31,17 +31,16 @@ export function speed(gops: number): string {
   return `${gops.toPrecision(3)} GOPS`;
 }
 
-export const gigabytes = (mib: number): string =>
-  mib >= 1024 ? `${Number((mib / 1024).toFixed(1))} GB` : `${mib} MB`;
+export const gigabytes = (mib: number): string => (mib >= 1024 ? `${Number((mib / 1024).toFixed(1))} GB` : `${mib} MB`);
 
 export function displayOf(status: Status): Display {
   const backend = { webgpu: "Graphics unit", wasm: "Processor" };
-  const { wasm, webgpu } = status.rates;
+  const { wasmRate, gpuRate } = status;
   const details: [string, string | null][] = [
     ["Graphics adapter", status.gpu],
     ["Kernel", status.kernel],
-    ["Processor speed", wasm && speed(wasm.gops)],
-    ["Graphics speed", webgpu && speed(webgpu.gops)],
+    ["Processor speed", wasmRate && speed(wasmRate.gops)],
+    ["Graphics speed", gpuRate && speed(gpuRate.gops)],
     ["Kernels tried", status.trials.map((t) => `${t.variant} ${speed(t.gops)}`).join(", ") || null],
     ["Tasks given back", status.tasksFailed > 0 ? String(status.tasksFailed) : null],
     ["Device key", status.key],

@@ -1,6 +1,7 @@
 /** Entry of the dedicated worker: everything but the display happens here. */
 import engineUrl from "../../../libs/shardy_common/engine/shardy_engine.wasm?url";
-import { MeshWorker, type Settings, type Status } from "../core/worker.ts";
+import type { Settings, Status } from "../core/status.ts";
+import { MeshWorker } from "../core/worker.ts";
 import { openKeyStore } from "./keystore.ts";
 import type { FromWorker, ToWorker } from "./messages.ts";
 
@@ -52,7 +53,7 @@ async function start(settings: Settings, visible: boolean): Promise<void> {
   await worker.run();
 }
 
-onmessage = (event: MessageEvent<ToWorker>) => {
+addEventListener("message", (event: MessageEvent<ToWorker>) => {
   const message = event.data;
   if (message.t === "start") {
     // Reported as an error event on the page's side.
@@ -62,4 +63,4 @@ onmessage = (event: MessageEvent<ToWorker>) => {
   } else if (message.t === "stop") {
     worker?.stop();
   }
-};
+});
