@@ -50,6 +50,9 @@ class Identity:
             return cls._create(path)
         except OSError as error:
             raise InvalidInput(f"cannot read the key file {path}: {error.strerror}") from None
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            os.close(handle)
+            raise InvalidInput(f"cannot read the key file {path}: it is no file")
         with os.fdopen(handle, "rb") as file:
             mode = stat.S_IMODE(os.fstat(handle).st_mode)
             if os.name == "posix" and mode & 0o077:
