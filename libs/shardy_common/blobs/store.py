@@ -7,6 +7,7 @@ An address is the hex BLAKE3 of the bytes; a name that differs from its bytes ne
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import sqlite3
@@ -115,13 +116,21 @@ class DirectoryStore:
             self._pack_at = 1 << 31  # what was written in part is never referred to: the next call takes a new pack
             raise
         self._pack_at = at
-        self._index.execute("BEGIN IMMEDIATE")
-        self._index.executemany("INSERT OR IGNORE INTO packed VALUES (?,?,?,?)", rows)
-        self._index.execute("COMMIT")
+        self._index_rows(rows)
         for digest in fresh:
             self._recent[digest] = None
         while len(self._recent) > 50_000:
             self._recent.popitem(last=False)
+
+    def _index_rows(self, rows: list[tuple[bytes, str, int, int]]) -> None:
+        try:
+            self._index.execute("BEGIN IMMEDIATE")
+            self._index.executemany("INSERT OR IGNORE INTO packed VALUES (?,?,?,?)", rows)
+            self._index.execute("COMMIT")
+        except sqlite3.Error as error:  # a full disk again, or another process that holds the index too long
+            if self._index.in_transaction:
+                self._index.execute("ROLLBACK")
+            raise OSError(errno.EIO, f"the blob index cannot be written: {error}") from error
 
     def writer(self) -> BlobWriter:
         return BlobWriter(self)
