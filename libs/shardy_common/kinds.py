@@ -7,6 +7,7 @@ All functions are pure. Shapes are (rows, columns); bytes are those of docs/prot
 from __future__ import annotations
 
 import math
+import struct
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,8 +98,8 @@ class Matmul(Kind):
             raise Refused(f"operand a is {a.dtype} and b is {b.dtype}: give both the same dtype, int8 or float32")
         if a.cols != b.cols:
             raise Refused(
-                f"a has {a.cols} columns and b has {b.cols}: the product A·Bᵀ needs both to have the same inner length k "
-                "(b is stored n×k, so send the transpose of a k×n matrix)"
+                f"a has {a.cols} columns and b has {b.cols}: the product A·Bᵀ needs both to have the same inner length "
+                "k (b is stored n×k, so send the transpose of a k×n matrix)"
             )
         if a.cols > limits.K_MAX:
             raise Refused(
@@ -283,14 +284,16 @@ def _check_operand(name: str, operand: Operand) -> None:
 
 
 def _checked_pre(pre: Pre) -> Pre:
-    if not (math.isfinite(pre.lo) and math.isfinite(pre.hi) and pre.lo < pre.hi):
+    if not (math.isfinite(pre.lo) and math.isfinite(pre.hi)):
         raise Refused(f"pre.lo and pre.hi must be finite with lo < hi (got {pre.lo} and {pre.hi})")
     if max(abs(pre.lo), abs(pre.hi)) > 2.0**126:
         raise Refused("pre.lo and pre.hi are at most 2¹²⁶ (8.5e37) in size, so that no step can overflow float32")
+    if not _float32(pre.lo) < _float32(pre.hi):
+        raise Refused(f"pre.lo and pre.hi must be finite with lo < hi, in float32 too (got {pre.lo} and {pre.hi})")
     if pre.ema_axis not in (-1, 0, 1):
         raise Refused("pre.ema_axis is −1 (none), 0 (down the rows) or 1 (along each row)")
-    if not 0 < pre.alpha <= 1:
-        raise Refused(f"pre.alpha is over 0 and at most 1 (got {pre.alpha})")
+    if not (0 < pre.alpha <= 1 and _float32(pre.alpha) > 0):
+        raise Refused(f"pre.alpha is over 0 and at most 1, in float32 too (got {pre.alpha})")
     if pre.scale not in ("row", "tensor"):
         raise Refused("pre.scale is row or tensor")
     if not 1 <= pre.segment_rows <= limits.SIDE_MAX:
@@ -298,10 +301,16 @@ def _checked_pre(pre: Pre) -> Pre:
     warm = warm_rows(pre.ema_axis, pre.alpha)
     if warm > limits.WARM_ROWS_MAX:
         raise Refused(
-            f"pre.alpha = {pre.alpha} remembers {warm} rows: at most {limits.WARM_ROWS_MAX} are possible; use alpha ≥ 0.0003",
+            f"pre.alpha = {pre.alpha} remembers {warm} rows: at most {limits.WARM_ROWS_MAX} are possible; "
+            "use alpha ≥ 0.0003",
             limit=f"warm-up ≤ {limits.WARM_ROWS_MAX} rows",
         )
     return Pre(pre.lo, pre.hi, pre.ema_axis, pre.alpha, pre.segment_rows, pre.scale, warm)
+
+
+def _float32(x: float) -> float:
+    """The value that the engine sees. It refuses what float32 makes equal or zero, so the check is made on that."""
+    return struct.unpack("<f", struct.pack("<f", x))[0]
 
 
 def _segment(pre: Pre | None) -> int:
