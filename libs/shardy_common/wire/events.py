@@ -141,7 +141,7 @@ class TaskUnresolved(_TaskEvent, frozen=True, tag="task.unresolved/1"):
 
 
 class ResultSubmitted(_TaskEvent, frozen=True, tag="result.submitted/1"):
-    """digest: hex BLAKE3 of the `size` result bytes, which the gateway checked and stored. ms: measured by the worker."""
+    """digest: hex BLAKE3 of the `size` result bytes, which the gateway checked and stored. ms: the worker's clock."""
 
     name = "result.submitted"
     lease: str
