@@ -18,7 +18,7 @@ from shardy_client.worker import kinds, measure, prepare
 from shardy_client.worker.backends import DeviceLost, Interrupted, Kept
 from shardy_client.worker.compute import ComputeError, Computer, group, run_batch
 from shardy_client.worker.kinds import LeaseError
-from shardy_client.worker.state import Result, RunProbe, Work
+from shardy_client.worker.messages import Result, RunProbe, Work
 from shardy_client.worker.wasm import WasmBackend
 
 ENGINE = WasmBackend()

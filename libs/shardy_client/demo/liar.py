@@ -16,8 +16,8 @@ from shardy_client.errors import WorkerStopped
 from shardy_client.worker import kinds
 from shardy_client.worker.compute import Computer
 from shardy_client.worker.kinds import MatmulPlan
+from shardy_client.worker.messages import Work
 from shardy_client.worker.native import NativeWorker, run_worker
-from shardy_client.worker.state import Work
 
 BANNED = 4403
 

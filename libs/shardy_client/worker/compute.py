@@ -10,7 +10,8 @@ from blake3 import blake3
 
 from shardy_client.worker import kinds
 from shardy_client.worker.backends import Backend, DeviceLost, Interrupted
-from shardy_client.worker.state import CARRY_BYTES_MAX, Result, Work
+from shardy_client.worker.messages import Result, Work
+from shardy_client.worker.state import CARRY_BYTES_MAX
 
 log = logging.getLogger("shardy.worker")
 

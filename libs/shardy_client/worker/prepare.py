@@ -13,7 +13,7 @@ from shardy_client.errors import InvalidInput, ShardyError
 from shardy_client.worker import measure
 from shardy_client.worker.backends import Backend, DeviceLost, Interrupted, Measurement
 from shardy_client.worker.compute import Computer
-from shardy_client.worker.state import RunProbe
+from shardy_client.worker.messages import RunProbe
 
 log = logging.getLogger("shardy.worker")
 

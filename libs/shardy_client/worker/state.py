@@ -10,12 +10,24 @@ from __future__ import annotations
 import heapq
 from collections import Counter, deque
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Any
 
 from shardy_client.worker import kinds
 from shardy_client.worker.cache import Key, OperandCache
+from shardy_client.worker.messages import (
+    Bye,
+    Counters,
+    Fetch,
+    Instruction,
+    Joined,
+    Phase,
+    ProtocolError,
+    Result,
+    RunProbe,
+    Sign,
+    Upload,
+    Work,
+)
 from shardy_common import limits
 from shardy_common.wire import frame
 
@@ -24,134 +36,7 @@ CARRY_BYTES_MAX = limits.RESULT_INLINE_BYTES_MAX
 RESULTS_PER_FRAME_MAX = 512
 RESULT_FRAME_BYTES_MAX = 12 * 1024 * 1024
 FETCHES_MAX = 4
-
-
-class Phase(StrEnum):
-    """What the worker waits for."""
-
-    CLOSED = "closed"
-    CHALLENGE = "challenge"
-    PROBE = "probe"
-    TIER = "tier"
-    READY = "ready"
-
-
-class ProtocolError(Exception):
-    """The gateway sent what the protocol does not allow here; the socket closes with 4400."""
-
-
-@dataclass(slots=True, frozen=True)
-class Sign:
-    """Answer with `authenticated(signature)`."""
-
-    nonce: bytes
-    session: str
-
-
-@dataclass(slots=True, frozen=True)
-class RunProbe:
-    """Compute the probe and answer with `probed(…)`."""
-
-    seed: bytes
-    m: int
-    n: int
-    k: int
-    rounds: int
-    memory_mib_max: int
-
-
-@dataclass(slots=True, frozen=True)
-class Joined:
-    """The session stands. heartbeat_s: seconds between heartbeats."""
-
-    tier: str
-    token: str
-    heartbeat_s: float
-    max_leases: int
-
-
-@dataclass(slots=True, frozen=True)
-class Fetch:
-    """Get the bytes of `key`; answer with `fetched` or `fetch_failed`."""
-
-    key: Key
-
-
-@dataclass(slots=True, frozen=True)
-class Upload:
-    """PUT the held result of `lease`; answer with `uploaded` or `upload_failed`."""
-
-    lease: str
-
-
-@dataclass(slots=True, frozen=True)
-class Bye:
-    """The gateway ends the session."""
-
-    code: int
-    reason: str
-    retry_s: float
-
-
-Instruction = Sign | RunProbe | Joined | Fetch | Upload | Bye
-
-
-class Work:
-    """One lease on its way to a result. `data`: the operands' bytes, in the plan's order, once all are here."""
-
-    __slots__ = ("data", "deadline", "dropped", "job", "kind", "lease", "missing", "plan", "seq", "task", "trace")
-
-    def __init__(self, lease: dict[str, Any], plan: kinds.Plan, now: float, seq: int) -> None:
-        self.lease: str = lease["lease"]
-        self.task: str = lease["task"]
-        self.job: str = lease["job"]
-        self.kind: str = lease["kind"]
-        self.trace: str = lease.get("trace", "")
-        self.deadline: float = now + lease["deadline_ms"] / 1000
-        self.plan = plan
-        self.seq = seq
-        self.missing = 0
-        self.dropped = False
-        self.data: list[kinds.Bytes] = []
-
-    def __lt__(self, other: Work) -> bool:
-        return self.seq < other.seq
-
-
-class Result:
-    """A computed lease until it is acknowledged. `header` is its map in a `result` frame; ms and spans are ms."""
-
-    __slots__ = ("data", "header", "queued", "size")
-
-    def __init__(
-        self, work: Work, data: kinds.Bytes, digest: bytes, ms: float, backend: str, spans: dict[str, float]
-    ) -> None:
-        self.data = data
-        self.size = len(data)
-        self.queued = False
-        self.header: dict[str, Any] = {
-            "lease": work.lease,
-            "task": work.task,
-            "digest": digest,
-            "len": self.size,
-            "s": None,
-            "ms": ms,
-            "backend": backend,
-            "spans": spans,
-        }
-
-
-@dataclass(slots=True)
-class Counters:
-    """What happened since the worker started."""
-
-    leases: int = 0
-    computed: int = 0
-    failed: int = 0
-    cancelled: int = 0
-    expired: int = 0
-    frames_out: int = 0
-    outcomes: Counter[str] = field(default_factory=Counter)
+HELD_IDS_MAX = 4096
 
 
 class WorkerState:
@@ -185,7 +70,8 @@ class WorkerState:
         """The socket stands: greet."""
         self._control.clear()
         self.phase = Phase.CHALLENGE
-        held = [*self._works, *self._held]
+        # The mesh takes so many ids; leases past it would simply be lent again.
+        held = [*self._held, *self._works][:HELD_IDS_MAX]
         self._control.append(
             {"t": "hello", "versions": [VERSION], "key": self.public_key, "agent": self.agent, "held": held}
         )
