@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import shutil
 import subprocess
@@ -104,25 +105,33 @@ def _browser() -> Check:
 
 
 _ASK_ADAPTER = """
-import wgpu
+import json, wgpu
 a = wgpu.gpu.request_adapter_sync(power_preference="high-performance")
-print(f"{a.info.get('device')} ({a.info.get('adapter_type')}, {a.info.get('backend_type')})")
+print(json.dumps([str(a.info.get(name)) for name in ("device", "adapter_type", "backend_type")]))
 """
 
 
-def _adapter() -> Check:
+def adapter() -> tuple[str, bool] | None:
+    """The graphics adapter that native workers would use, and whether it is hardware; None without one."""
     # In a process of its own: a broken driver takes its process with it.
     try:
         asked = subprocess.run(
-            [sys.executable, "-c", _ASK_ADAPTER], capture_output=True, text=True, timeout=30, check=False
+            [sys.executable, "-c", _ASK_ADAPTER], capture_output=True, text=True, timeout=30, check=True
         )
-        lines = asked.stdout.strip().splitlines()
-        ok, detail = asked.returncode == 0 and bool(lines), lines[-1] if lines else "none found: workers use the CPU"
-    except (OSError, subprocess.TimeoutExpired):
-        ok, detail = False, "the driver does not answer: workers use the CPU"
+        device, kind, api = json.loads(asked.stdout.strip().splitlines()[-1])
+    except (OSError, subprocess.SubprocessError, ValueError, IndexError):
+        return None
+    return f"{device} ({kind}, {api})", kind != "CPU"
+
+
+def _adapter() -> Check:
+    found = adapter()
+    detail = "none answers: workers use the CPU"
+    if found is not None:
+        detail = found[0] if found[1] else f"{found[0]}: software, so workers use the CPU"
     return Check(
         "graphics adapter",
-        ok,
+        found is not None,
         False,
         detail,
         "install your card's Vulkan driver (Debian, any card: apt install libvulkan1 mesa-vulkan-drivers)",

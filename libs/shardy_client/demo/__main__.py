@@ -19,9 +19,10 @@ from rich.console import Console
 from shardy_client import cli_common
 from shardy_client.demo import show, words
 from shardy_client.demo.children import Children
-from shardy_client.doctor import find_chromium
+from shardy_client.doctor import adapter, find_chromium
 from shardy_client.errors import InvalidInput, ShardyError
 from shardy_client.mesh import AsyncMesh
+from shardy_client.worker.prepare import BACKENDS
 
 BATCH_ROWS = 2048
 JOIN_S = 60.0
@@ -69,7 +70,7 @@ async def _joined(mesh: AsyncMesh, names: list[str]) -> list[str]:
 
 
 async def _work(mesh: AsyncMesh, table: words.Table, chosen: list[str], outcome: Outcome) -> None:
-    rows = table.rows_of(chosen)
+    rows = words.rows_of(chosen, table.tokens)
     stored = await mesh.put(table.q, name="the embedding table")
     jobs = []
     frequent = [row for row, token in enumerate(table.tokens) if words.is_word(token)][:BATCH_ROWS]
@@ -95,42 +96,62 @@ async def _work(mesh: AsyncMesh, table: words.Table, chosen: list[str], outcome:
     show.caught(console, outcome.frauds)
 
 
-async def _demonstrate(folder: Path, chosen: list[str], browser: bool, natives: int) -> Outcome:
+@dataclass(slots=True, frozen=True)
+class Wishes:
+    """What the user asked for. backend: auto, wasm or gpu."""
+
+    words: list[str]
+    browser: bool
+    natives: int
+    backend: str
+
+
+async def _demonstrate(folder: Path, wishes: Wishes) -> Outcome:
     from shardy_common.stack import Stack
 
     outcome = Outcome()
     started = time.perf_counter()
-    table = words.load()
-    table.rows_of(chosen)
-    chromium = find_chromium() if browser else None
+    words.rows_of(wishes.words, words.vocabulary())
+    chromium = find_chromium() if wishes.browser else None
+    loading = asyncio.create_task(asyncio.to_thread(words.load))
+    asking = asyncio.create_task(asyncio.to_thread(_backend, wishes.backend))
     async with Stack(folder / "mesh", allow_same_address=True) as stack, Children(folder) as children:
         console.print(f"mesh: {stack.url} ({time.perf_counter() - started:.1f} s)")
-        names = [f"native-{i + 1}" for i in range(natives)]
+        backend = await asking
+        names = [f"native-{i + 1}" for i in range(wishes.natives)]
         tabs = ["tab-1", "tab-2"] if chromium is not None else []
         for name in names:
-            await children.native(stack.url, name)
-        await children.native(stack.url, LIAR, module="shardy_client.demo.liar")
+            await children.native(stack.url, name, backend)
+        await children.liar(stack.url, LIAR)
         if chromium is not None:
-            await children.tabs(chromium, stack.page_url, tabs)
-        elif browser:
+            await children.tabs(chromium, stack.page_url, tabs, "webgpu" if backend == "gpu" else backend)
+        elif wishes.browser:
             console.print("no Chromium was found (shardy doctor says how to get it): going on without browser tabs")
         async with AsyncMesh(stack.url, stack.api_key) as mesh:
             with console.status("workers check and measure their devices…"):
                 outcome.missing = await _joined(mesh, [*names, LIAR, *tabs])
             joined = [name for name in (*names, *tabs, LIAR) if name not in outcome.missing]
             console.print(f"joined: {', '.join(joined)} ({time.perf_counter() - started:.1f} s)")
-            await _work(mesh, table, chosen, outcome)
+            await _work(mesh, await loading, wishes.words, outcome)
     console.print(f"everything was stopped ({time.perf_counter() - started:.1f} s in all)")
     return outcome
 
 
-async def _main(folder: Path, chosen: list[str], browser: bool, natives: int) -> Outcome:
+def _backend(choice: str) -> str:
+    """`auto` only where there is graphics hardware: trying every kernel on an adapter in software takes a minute."""
+    if choice != "auto":
+        return choice
+    found = adapter()
+    return "auto" if found is not None and found[1] else "wasm"
+
+
+async def _main(folder: Path, wishes: Wishes) -> Outcome:
     task = asyncio.current_task()
     assert task is not None
     if sys.platform != "win32":
         # As Ctrl-C does: everything that was started is stopped on the way out.
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    return await _demonstrate(folder, chosen, browser, natives)
+    return await _demonstrate(folder, wishes)
 
 
 @cli_common.command
@@ -140,6 +161,9 @@ def main(
     ] = words.DEFAULT_WORDS,
     browser: Annotated[bool, typer.Option(help="Let two headless Chromium tabs join, if Chromium is found.")] = True,
     natives: Annotated[int, typer.Option(min=1, max=16, help="How many native workers join.")] = 2,
+    backend: Annotated[
+        str, typer.Option(help="'gpu', 'wasm' (CPU), or 'auto': try the adapter where it is hardware.")
+    ] = "auto",
 ) -> None:
     """Find the words nearest to words on a mesh on this machine, in which one worker cheats and is caught.
 
@@ -150,10 +174,12 @@ def main(
     chosen = [word.strip().lower() for word in words_.split(",") if word.strip()]
     if not chosen:
         raise InvalidInput("--words names no word")
+    if backend not in BACKENDS:
+        raise InvalidInput(f"--backend is {backend!r}; choose one of {', '.join(BACKENDS)}")
     folder = Path(tempfile.mkdtemp(prefix="shardy-demo-"))
     held = False
     try:
-        outcome = asyncio.run(_main(folder, list(dict.fromkeys(chosen)), browser, natives))
+        outcome = asyncio.run(_main(folder, Wishes(list(dict.fromkeys(chosen)), browser, natives, backend)))
         problems = outcome.problems()
         held = not problems
     except InvalidInput:

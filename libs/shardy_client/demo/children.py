@@ -64,12 +64,16 @@ class Children:
         self._running.append(process)
         return process
 
-    async def native(self, url: str, name: str, *, module: str = "shardy_client.cli") -> None:
+    async def native(self, url: str, name: str, backend: str) -> None:
         """A native worker with an identity of its own."""
-        own = ["worker", "--ephemeral", "--memory-mib", "1024"] if module == "shardy_client.cli" else []
-        await self.start(name, sys.executable, "-m", module, *own, "--url", url, "--name", name)
+        options = ["--ephemeral", "--memory-mib", "1024", "--backend", backend, "--url", url, "--name", name]
+        await self.start(name, sys.executable, "-m", "shardy_client.cli", "worker", *options)
 
-    async def tabs(self, chromium: str, page_url: str, names: list[str]) -> None:
+    async def liar(self, url: str, name: str) -> None:
+        """A worker that cheats."""
+        await self.start(name, sys.executable, "-m", "shardy_client.demo.liar", "--url", url, "--name", name)
+
+    async def tabs(self, chromium: str, page_url: str, names: list[str], backend: str) -> None:
         """One headless browser with a tab for each name, each joining by itself; ShardyError when it does not start."""
         profile = self._folder / "profile"
         profile.mkdir()
@@ -81,7 +85,8 @@ class Children:
         # A headless browser takes one address at its start; further tabs are opened through its control port.
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=20) as client:
             for name in names:
-                page = f"{page_url}?{urlencode({'autostart': 1, 'name': name, 'memory': 512})}"
+                query = {"autostart": 1, "name": name, "memory": 512, "backend": backend}
+                page = f"{page_url}?{urlencode(query)}"
                 answer = await client.put(f"/json/new?{quote(page, safe='')}")
                 if answer.is_error:
                     raise ShardyError(f"the browser opened no tab: it answered {answer.status_code}")

