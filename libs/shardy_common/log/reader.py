@@ -94,7 +94,9 @@ class JetStreamReader:
         self._consumer = f"r-{secrets.token_hex(6)}"
         deliver = f"_DELIVER.{self._consumer}"
         self._sub = await self._client.subscribe_raw(deliver, self._on_message)
-        self._consumer_seq = 0
+        # The server may deliver before its answer to the request is read: what comes early must count, or it would be
+        # missed until the next heartbeat shows the gap.
+        self._consumer_seq, self._server_pending, self._broken = 0, 1, False
         config = {
             "stream_name": self._stream,
             "config": {
@@ -117,14 +119,16 @@ class JetStreamReader:
                 f"$JS.API.CONSUMER.CREATE.{self._stream}.{self._consumer}", json.dumps(config).encode(), timeout=3
             )
         except (NatsError, TimeoutError, OSError):
+            self._broken = True
             await asyncio.sleep(0.1)
             return
         answer = json.loads(reply.data)
         if "error" in answer:
+            self._broken = True
             await asyncio.sleep(0.2)  # no leader yet, or the stream is still being made
             return
-        self._server_pending = max(int(answer.get("num_pending", 0)), 0)
-        self._broken = False
+        if self._consumer_seq == 0:  # messages that came already know better what is left
+            self._server_pending = max(int(answer.get("num_pending", 0)), 0)
         self._heard = time.monotonic()
 
     def _on_message(self, subject: bytes, reply: bytes, data: bytes, headers: bytes | None) -> None:
