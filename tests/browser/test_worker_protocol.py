@@ -15,7 +15,12 @@ from fake_gateway import lease, operand
 from page_gateway import PageGateway
 
 RNG = np.random.default_rng(12)
-BACKENDS = ["wasm", "webgpu"]
+# Ranking all kernels takes a software adapter seconds; test_page.py does it once.
+FORCED: dict[str, dict[str, str]] = {
+    "wasm": {"backend": "wasm"},
+    "webgpu": {"backend": "webgpu", "kernel": "matmul_i8_small_dp4a"},
+}
+BACKENDS = list(FORCED)
 
 
 def int8(rows: int, cols: int) -> np.ndarray:
@@ -34,7 +39,7 @@ async def joined(gateway: PageGateway, n: int = 1) -> Any:
 
 @pytest.mark.parametrize("backend", BACKENDS)
 async def test_int8_products_are_exact(gateway: PageGateway, open_page: Open, backend: str) -> None:
-    page = await open_page(gateway.url, backend=backend, name="lab 7")
+    page = await open_page(gateway.url, **FORCED[backend], name="lab 7")
     session = await joined(gateway)
     assert session.hello["agent"] == "browser-tab/0.1 lab 7"
     assert session.probed["backend"] == backend
@@ -63,7 +68,7 @@ async def test_int8_products_are_exact(gateway: PageGateway, open_page: Open, ba
 
 @pytest.mark.parametrize("backend", BACKENDS)
 async def test_extremes_and_long_k(gateway: PageGateway, open_page: Open, backend: str) -> None:
-    await open_page(gateway.url, backend=backend)
+    await open_page(gateway.url, **FORCED[backend])
     session = await joined(gateway)
     a, b = np.full((5, 65_535), -128, np.int8), np.full((9, 65_535), -128, np.int8)
     p = {"dtype": "int8", "k": 65_535, "a": whole(gateway, a), "b": whole(gateway, b)}
@@ -74,7 +79,7 @@ async def test_extremes_and_long_k(gateway: PageGateway, open_page: Open, backen
 
 @pytest.mark.parametrize("backend", BACKENDS)
 async def test_large_results_are_uploaded(gateway: PageGateway, open_page: Open, backend: str) -> None:
-    await open_page(gateway.url, backend=backend)
+    await open_page(gateway.url, **FORCED[backend])
     session = await joined(gateway)
     a, b = int8(700, 128), int8(900, 128)
     p = {"dtype": "int8", "k": 128, "a": whole(gateway, a), "b": whole(gateway, b)}
@@ -97,7 +102,7 @@ PRES = [
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("pre", PRES, ids=["no EMA", "along rows", "down rows"])
 async def test_float32_products(gateway: PageGateway, open_page: Open, pre: dict[str, Any], backend: str) -> None:
-    await open_page(gateway.url, backend=backend)
+    await open_page(gateway.url, **FORCED[backend])
     session = await joined(gateway)
     k, warm = 48, oracle.warm_rows(pre["ema_axis"], pre["alpha"])
     a, b = (RNG.normal(size=(rows, k)).astype(np.float32) for rows in (128, 96))

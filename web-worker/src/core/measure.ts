@@ -8,7 +8,8 @@ export type Multiply = (a: Rows, b: Rows, k: number, out: number) => void | Prom
 
 const TARGET_MS = 100;
 const RUNS = 5;
-const SIDE_MAX = 8192;
+/** 96 MiB of operands and result: the engine's memory never shrinks again. */
+const SIDE_MAX = 4096;
 
 export type Rate = { gops: number; ms: number; side: number; spread: number };
 
@@ -35,7 +36,13 @@ async function withSquare<T>(
  * Grows n from `first` until an n×n×n product takes about 100 ms, then takes the median of five.
  * `spread` is (slowest − fastest) / median.
  */
-export async function measure(engine: Engine, multiply: Multiply, first: number, targetMs = TARGET_MS): Promise<Rate> {
+export async function measure(
+  engine: Engine,
+  multiply: Multiply,
+  first: number,
+  targetMs = TARGET_MS,
+  runs = RUNS,
+): Promise<Rate> {
   for (let n = first; ; n *= 2) {
     const rate = await withSquare(engine, n, async (a, b, out) => {
       const once = async (): Promise<number> => {
@@ -48,7 +55,7 @@ export async function measure(engine: Engine, multiply: Multiply, first: number,
       const second = await once();
       if (second < targetMs / 2 && n < SIDE_MAX) return null;
       const times = [second];
-      while (times.length < RUNS) times.push(await once());
+      while (times.length < runs) times.push(await once());
       const ms = median(times);
       return {
         gops: (2 * n ** 3) / ms / 1e6,

@@ -11,6 +11,7 @@ export type Choice = { gpu: GpuMatmul; rate: Rate; fixedMs: number; trials: Tria
 
 /** Short measurements rank the variants; only the winner gets the full one. */
 const RANK_MS = 20;
+const RANK_RUNS = 3;
 const FIRST_SIDE = 128;
 
 function runnable(adapter: Adapter, entry: KernelEntry): boolean {
@@ -41,8 +42,9 @@ export async function chooseKernel(adapter: Adapter, engine: Engine, only?: stri
         refused.push({ variant: entry.name, reason: `differs from the engine: ${fault}` });
         continue;
       }
-      const { gops } = await measure(engine, gpu.multiply.bind(gpu), FIRST_SIDE, RANK_MS);
-      gpu.gops = gops;
+      // A single candidate needs no ranking.
+      const gops =
+        only === undefined ? (await measure(engine, gpu.multiply.bind(gpu), FIRST_SIDE, RANK_MS, RANK_RUNS)).gops : 0;
       trials.push({ gpu, gops });
     } catch (error) {
       refused.push({ variant: entry.name, reason: String(error) });
@@ -53,7 +55,7 @@ export async function chooseKernel(adapter: Adapter, engine: Engine, only?: stri
   if (best === undefined) return refused;
   const multiply = best.gpu.multiply.bind(best.gpu);
   const rate = await measure(engine, multiply, FIRST_SIDE);
-  best.gpu.gops = rate.gops;
+  best.gops = rate.gops;
   const fixedMs = await fixedCost(engine, multiply);
   return {
     gpu: best.gpu,

@@ -79,7 +79,7 @@ export class GpuMatmul {
   readonly #operands: LruBytes<GPUBuffer>;
   readonly #params: GPUBuffer;
   readonly #packParams: GPUBuffer;
-  /** 10⁹ operations a second, as measured so far: sets how much work one submission gets. */
+  /** 10⁹ operations a second, as far as seen: sets how much work one submission gets. */
   gops = 1;
 
   private constructor(
@@ -112,7 +112,13 @@ export class GpuMatmul {
   async multiply(a: Rows, b: Rows, k: number, out: number): Promise<void> {
     const blocks = planBlocks(a.rows, b.rows, k, this.limitBytes);
     if (blocks === null) throw new Error(`k = ${k} is over what this adapter's buffers hold`);
-    for (const block of blocks) await this.#block(a, b, k, block, b.rows, out);
+    for (const block of blocks) {
+      const start = performance.now();
+      await this.#block(a, b, k, block, b.rows, out);
+      // With transfers and waits in it this is a lower bound; it lets slices grow from a cautious first guess.
+      const gops = (2 * block.rows * block.cols * k) / ((performance.now() - start) * 1e6);
+      this.gops = Math.max(this.gops, gops);
+    }
   }
 
   /** An operand left the engine's memory: its copy here goes too. */
@@ -164,7 +170,11 @@ export class GpuMatmul {
     try {
       return issue();
     } finally {
-      use.answers.push(this.device.popErrorScope(), this.device.popErrorScope());
+      for (const answer of [this.device.popErrorScope(), this.device.popErrorScope()]) {
+        // `verdict` awaits them all; a device that dies before must not leave a rejection that nobody handles.
+        answer.catch(() => undefined);
+        use.answers.push(answer);
+      }
     }
   }
 
@@ -229,6 +239,7 @@ export class GpuMatmul {
       // One slice runs while the next is queued: the device never idles, and no submission is long.
       const before: Promise<undefined> | null = running;
       running = this.device.queue.onSubmittedWorkDone();
+      running.catch(() => undefined);
       const start = performance.now();
       if (before !== null) {
         await before;
