@@ -57,15 +57,19 @@ def decode(data: bytes | memoryview) -> tuple[dict[str, Any], list[memoryview]]:
     if size < 8 or view[:4] != MAGIC:
         raise FrameError("a frame starts with the magic bytes SHY1 and a header length")
     length = int.from_bytes(view[4:8], "little")
-    if length > HEADER_BYTES_MAX or 8 + length > size:
+    if length > HEADER_BYTES_MAX:
+        raise FrameError(f"header of {length} bytes; at most {HEADER_BYTES_MAX} are allowed")
+    if 8 + length > size:
         raise FrameError(f"header length {length} does not fit a frame of {size} bytes")
     try:
         header = _decoder.decode(view[8 : 8 + length])
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise FrameError(f"the header is not a MessagePack map with string keys: {error}") from None
     lengths = header.get("seg", ())
-    if not isinstance(lengths, (list, tuple)) or len(lengths) > SEGMENTS_MAX:
-        raise FrameError(f"seg is a list of at most {SEGMENTS_MAX} lengths")
+    if not isinstance(lengths, (list, tuple)):
+        raise FrameError("seg is a list of lengths")
+    if len(lengths) > SEGMENTS_MAX:
+        raise FrameError(f"{len(lengths)} segments; at most {SEGMENTS_MAX} fit a frame")
     at = (8 + length + ALIGN - 1) // ALIGN * ALIGN
     segments = []
     for n in lengths:
