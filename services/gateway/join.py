@@ -130,8 +130,11 @@ class Door:
         if probed.get("digest") != known.digest:
             raise CloseSession(4401, "the probe's digest is wrong: this device does not compute exactly")
         gops, ms, memory = probed.get("gops"), probed.get("ms"), probed.get("memory_mib")
-        if not isinstance(gops, (int, float)) or not 0 < gops < 1e7 or not isinstance(ms, (int, float)):
-            raise CloseSession(4400, "probed.gops is a positive number of 10⁹ operations a second, probed.ms a number")
+        # written so that NaN fails too: the log has no way to write it down
+        if not isinstance(gops, (int, float)) or not 0 < gops < 1e7:
+            raise CloseSession(4400, "probed.gops is a positive number of 10⁹ operations a second")
+        if not isinstance(ms, (int, float)) or not 0 <= ms < 1e9:
+            raise CloseSession(4400, "probed.ms is a number of milliseconds")
         if not isinstance(memory, int) or not 0 < memory <= self.gateway.probe_memory_mib_max:
             raise CloseSession(4400, f"probed.memory_mib is 1 to {self.gateway.probe_memory_mib_max}")
         return ev.Probe(
