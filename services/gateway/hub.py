@@ -157,7 +157,9 @@ class Hub:
     def take_results(self, session: Session, header: dict[str, Any], segments: list[memoryview]) -> None:
         """Check a result frame's form and queue what can be recorded; answer the rest at once."""
         results = header.get("results")
-        if not isinstance(results, list) or len(results) > 512:
+        if not isinstance(results, list):
+            raise CloseSession(4400, "a result frame holds a list of results")
+        if len(results) > 512:
             raise CloseSession(4413, "a result frame holds a list of at most 512 results")
         refused: list[list[str]] = []
         for result in results:
@@ -186,7 +188,9 @@ class Hub:
         if not isinstance(digest, bytes) or len(digest) != 32 or size != expected:
             return "malformed"
         data: memoryview | None = None
-        if isinstance(segment, int) and 0 <= segment < len(segments):
+        if segment is not None:
+            if type(segment) is not int or not 0 <= segment < len(segments):
+                return "malformed"
             data = segments[segment]
             if len(data) != size or len(data) > limits.RESULT_INLINE_BYTES_MAX:
                 return "malformed"
