@@ -54,7 +54,7 @@ class Workers:
         """Start workers; joined: wait until the mesh lists them with a tier. options: those of workerproc.py."""
         flags = [part for name, value in options.items() for part in (f"--{name.replace('_', '-')}", str(value))]
         for name in names:
-            with open(self.folder / f"{name}.log", "ab") as log:
+            with open(self.folder / f"{name}.log", "ab") as log:  # noqa: ASYNC230 - a moment
                 self.running[name] = await asyncio.create_subprocess_exec(
                     sys.executable,
                     str(PROGRAM),
