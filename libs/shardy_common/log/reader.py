@@ -1,8 +1,8 @@
 """An ordered reader of the log: an ephemeral push consumer with server-side flow control.
 
 No acknowledgements: a service's position is the checkpoint that it commits together with its projection, so there
-is one truth about what it has seen (docs/adr/0002-checkpoints.md). A gap or a missed heartbeat makes a new consumer from
-the last sequence read. The flow-control reply is withheld while the caller lags: memory stays bounded.
+is one truth about what it has seen (docs/adr/0002-checkpoints.md). A gap or a missed heartbeat makes a new consumer
+from the last sequence read. The flow-control reply is withheld while the caller lags: memory stays bounded.
 """
 
 from __future__ import annotations
