@@ -23,7 +23,7 @@ export class Graphics {
   /** Device, self-tested kernel and rates; false, with a note why, where there is none to use. */
   async open(): Promise<boolean> {
     const { compute, engine, tell } = this;
-    const adapter = await openDevice(this.gpu);
+    const adapter = await openDevice(this.gpu, compute.wanted === "webgpu");
     if (typeof adapter === "string") {
       tell.note(`${adapter}; this device computes on its processor.`);
       return false;

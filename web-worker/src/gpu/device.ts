@@ -5,12 +5,16 @@ export type Adapter = { device: GPUDevice; name: string; dp4a: boolean; limitByt
 /** Asked for at most; a product that needs a larger buffer is cut into blocks. */
 const BINDING_BYTES_WANTED = 1024 * 1024 * 1024;
 
-/** The device, or a sentence that says why there is none. */
-export async function openDevice(gpu: GPU | undefined): Promise<Adapter | string> {
+/**
+ * The device, or a sentence that says why there is none. An adapter that only imitates a GPU on the processor is
+ * refused unless `software`: the engine does the same work there many times faster.
+ */
+export async function openDevice(gpu: GPU | undefined, software: boolean): Promise<Adapter | string> {
   if (gpu === undefined) return "This browser has no WebGPU";
   try {
     const adapter = await gpu.requestAdapter({ powerPreference: "high-performance" });
     if (adapter === null) return "The browser offers no graphics adapter";
+    if (adapter.info.isFallbackAdapter && !software) return "The graphics adapter is an imitation in software";
     const limitBytes = Math.min(
       adapter.limits.maxStorageBufferBindingSize,
       adapter.limits.maxBufferSize,
