@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from shardy_client.worker import state as s
 from shardy_client.worker.cache import OperandCache
+from shardy_client.worker.leases import FETCHES_MAX
+from shardy_client.worker.messages import Fetch
 from shardy_common.wire import frame
 
 K = 4
@@ -57,7 +59,7 @@ def result(taken: s.Work, size: int = 8) -> s.Result:
     return s.Result(taken, bytes(size), bytes(32), 1.0, "wasm", {})
 
 
-def give(state: s.WorkerState, *leases: dict[str, Any], carried: tuple[str, ...] = (), now: float = 0) -> list[s.Fetch]:
+def give(state: s.WorkerState, *leases: dict[str, Any], carried: tuple[str, ...] = (), now: float = 0) -> list[Fetch]:
     carry = [[digest, 0, K if digest[0] == "a" else 2 * K, i] for i, digest in enumerate(carried)]
     header = {"t": "lease", "leases": list(leases), "carry": carry}
     return state.received(header, [memoryview(bytes(c[2])) for c in carry], now)  # type: ignore[return-value]
@@ -82,7 +84,7 @@ def test_carried_operands_make_a_lease_ready() -> None:
 def test_missing_operands_are_fetched_once_for_all_leases() -> None:
     state = fresh()
     fetches = give(state, work("l1"), work("l2"))
-    assert fetches == [s.Fetch(("a" * 64, 0, K)), s.Fetch(("b" * 64, 0, 2 * K))]
+    assert fetches == [Fetch(("a" * 64, 0, K)), Fetch(("b" * 64, 0, 2 * K))]
     assert give(state, work("l3")) == []
     state.fetched(fetches[0].key, bytes(K))
     assert not state.has_ready
@@ -299,12 +301,12 @@ EVENTS = st.lists(
 def test_any_story_keeps_the_invariants(events: list[Any], capacity: int) -> None:
     """Every lease is in one place, every pin has an owner, and each lease given is answered, dropped or still here."""
     state = s.WorkerState(bytes(32), "test", capacity)
-    pending = [i for i in join(state) if isinstance(i, s.Fetch)]
+    pending = [i for i in join(state) if isinstance(i, Fetch)]
     running: list[s.Work] = []
     uploads: list[str] = []
 
     def note(instructions: list[Any]) -> None:
-        pending.extend(i for i in instructions if isinstance(i, s.Fetch))
+        pending.extend(i for i in instructions if isinstance(i, Fetch))
         uploads.extend(i.lease for i in instructions if isinstance(i, s.Upload))
 
     for event in events:
@@ -345,7 +347,7 @@ def test_any_story_keeps_the_invariants(events: list[Any], capacity: int) -> Non
                 continue
         sent(state)
         state.check()
-    assert len(pending) <= s.FETCHES_MAX
+    assert len(pending) <= FETCHES_MAX
     # Nothing is stuck: with every fetch answered, whatever is not running or held becomes ready.
     while pending:
         key = pending.pop().key

@@ -187,7 +187,7 @@ def main(
         raise
     except StackError as error:
         raise ShardyError(str(error)) from None
-    except asyncio.CancelledError:
+    except (asyncio.CancelledError, KeyboardInterrupt):
         held = True
         raise KeyboardInterrupt from None
     finally:

@@ -41,7 +41,7 @@ def rows_of(words: list[str], tokens: list[str]) -> list[int]:
 
 
 def is_word(token: str) -> bool:
-    """Whether a token is a whole word: no continuation, number, punctuation or placeholder."""
+    """Whether a token is a whole word: no continuation, number, punctuation or unused slot."""
     return len(token) > 1 and token.isalpha()
 
 
