@@ -87,7 +87,7 @@ class WorkerState(LeaseQueue):
             result.queued = False
 
     def received(self, header: dict[str, Any], segments: list[memoryview], now: float) -> list[Instruction]:
-        """One frame of the gateway. ProtocolError when it is not one, or not one for now."""
+        """One frame of the gateway. ProtocolError when it is not one, or comes at the wrong moment."""
         name = header.get("t")
         expected = _PHASES.get(name) if isinstance(name, str) else None
         if expected is None:
