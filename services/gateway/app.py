@@ -90,6 +90,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
     async def observe(_events: list[Recorded]) -> None:
         outbox = state.views.take_outbox()
+        state.views.flush = loop.flush
         hub.views = state.views
         hub.deliver(outbox)
         state.notify(outbox.jobs)
@@ -97,6 +98,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     loop = FoldLoop("gateway", event_log, projection, Views, observe=observe, tick_s=1.0)
     hub = Hub(loop.core, event_log, blobs)  # type: ignore[arg-type]
     probes = Probes()
+    loop.core.flush = loop.flush  # type: ignore[attr-defined]
     state = GatewayState(name, event_log, blobs, hub, loop, settings.api_keys_file)
     state.door = Door(Gateway(name, instance, "shardy", settings.probe_memory_mib_max), hub, event_log, probes)
     app.state.gateway = state

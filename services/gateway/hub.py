@@ -28,6 +28,8 @@ FRAME_CARRY_BYTES_MAX = 4 * 1024 * 1024
 LEASES_PER_FRAME_MAX = 512
 RESULT_QUEUE_MAX = 20_000
 RESULT_BATCH_MAX = 4_000
+BUSY_RESULTS = 8
+REST_S = 0.003
 CARRY_CACHE_BYTES = 32 * 1024 * 1024
 
 
@@ -237,6 +239,8 @@ class Hub:
             await self._queued.wait()
             self._queued.clear()
             while self._queue:
+                if len(self._queue) > BUSY_RESULTS:
+                    await asyncio.sleep(REST_S)  # many are coming: one write and one transaction for more of them
                 batch = [self._queue.popleft() for _ in range(min(len(self._queue), RESULT_BATCH_MAX))]
                 if not self._store(batch):
                     self._queue.extendleft(reversed(batch))

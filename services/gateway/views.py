@@ -120,6 +120,7 @@ class Views:
     filters = FILTERS
 
     def __init__(self) -> None:
+        self.flush: Callable[[], None] = lambda: None  # set by the service: writes pending rows before they are read
         self.jobs: dict[str, JobView] = {}  # active
         self.tasks: dict[str, TaskView] = {}  # active
         self.tasks_of: dict[str, set[str]] = {}
@@ -186,23 +187,27 @@ class Views:
 
     # -- look-ups -------------------------------------------------------------------------------------------------
 
+    def _read(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        self.flush()
+        return self.projection.rows(sql, parameters)
+
     def job(self, job_id: str) -> JobView | None:
         """Active or ended."""
         job = self.jobs.get(job_id)
         if job is not None:
             return job
-        rows = self.projection.rows("SELECT body FROM jobs WHERE id = ?", (job_id,))
+        rows = self._read("SELECT body FROM jobs WHERE id = ?", (job_id,))
         return _job(rows[0][0]) if rows else None
 
     def job_page(self, requester: str, before: str, limit: int) -> list[JobView]:
-        rows = self.projection.rows(
+        rows = self._read(
             "SELECT body FROM jobs WHERE requester = ? AND id < ? ORDER BY id DESC LIMIT ?",
             (requester, before or "~", limit),
         )
         return [_job(body) for (body,) in rows]
 
     def tasks_in(self, job_id: str, limit: int = -1, after: str = "") -> list[TaskView]:
-        rows = self.projection.rows(
+        rows = self._read(
             "SELECT body FROM tasks WHERE job = ? AND id > ? ORDER BY col0, row0 LIMIT ?", (job_id, after, limit)
         )
         return [_task(body) for (body,) in rows]
@@ -211,17 +216,17 @@ class Views:
         """active | ended | unknown."""
         if task_id in self.tasks:
             return "active"
-        return "ended" if self.projection.rows("SELECT 1 FROM tasks WHERE id = ?", (task_id,)) else "unknown"
+        return "ended" if self._read("SELECT 1 FROM tasks WHERE id = ?", (task_id,)) else "unknown"
 
     def frauds(self, job_id: str | None = None, limit: int = 100) -> list[FraudView]:
         if job_id is None:
-            rows = self.projection.rows("SELECT body FROM frauds ORDER BY rowid DESC LIMIT ?", (limit,))
+            rows = self._read("SELECT body FROM frauds ORDER BY rowid DESC LIMIT ?", (limit,))
         else:
-            rows = self.projection.rows("SELECT body FROM frauds WHERE job = ? LIMIT ?", (job_id, limit))
+            rows = self._read("SELECT body FROM frauds WHERE job = ? LIMIT ?", (job_id, limit))
         return [_fraud(body) for (body,) in rows]
 
     def letters(self, limit: int = 100) -> list[dict[str, Any]]:
-        rows = self.projection.rows("SELECT body FROM dlq ORDER BY rowid DESC LIMIT ?", (limit,))
+        rows = self._read("SELECT body FROM dlq ORDER BY rowid DESC LIMIT ?", (limit,))
         return [msgspec.json.decode(body) for (body,) in rows]
 
     # -- fold -----------------------------------------------------------------------------------------------------

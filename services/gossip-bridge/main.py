@@ -1,4 +1,4 @@
-"""Entry point of the gossip-bridge: the directory of verified digests and gateways, folded from the log."""
+"""Entry point of the gossip-bridge: the registry of verified digests, folded from the log."""
 
 from __future__ import annotations
 

@@ -188,11 +188,14 @@ class Matchmaker:
                     self._propose(out, task, ev.TaskUnresolved(task.id, task.job, cause), f"unresolved/{task.id}")
                 continue
             leases: list[ev.Lease] = []
+            tried = {lease.worker for lease in task.leases.values()}
             barred_workers = {lease.worker for lease in task.leases.values() if lease.state != EXPIRED}
             barred_addresses = {lease.address for lease in task.leases.values() if lease.state not in (EXPIRED, FAILED)}
             room = limits.ATTEMPTS_MAX - len(task.leases)
             while len(leases) < min(task.need - task.counting, room):
-                worker = pool.pick(barred_workers, barred_addresses)
+                # whoever let it expire before gets it again only when nobody else can have it
+                worker = pool.pick(barred_workers | tried, barred_addresses)
+                worker = worker or pool.pick(barred_workers, barred_addresses)
                 if worker is None:
                     break
                 leases.append(self._lease(pool, worker, task.id, len(task.leases) + len(leases), task.ops, now_ms))
@@ -236,7 +239,8 @@ class Matchmaker:
         ops = kinds.KINDS[spec.kind].ops(spec, tile.rows, tile.cols)
         leases = [self._lease(pool, worker, task_id, i, ops, now_ms) for i, worker in enumerate(chosen)]
         event = ev.TaskCreated(task_id, job.id, tile, leases)
-        out.append(Append(event, f"create/{task_id}", 0, subjects.of_entity("task", task_id), trace=job.trace))
+        # no expectation: where it stands in the log decides whether it is real (shardy_common/carving.py)
+        out.append(Append(event, f"create/{task_id}", trace=job.trace))
         self.overlay.cursors[job.id] = after = cursor.after(tile, shape)
         self.overlay.carving[task_id] = self.overlay.runs.get(job.id, 0)
         return not after.done(shape)

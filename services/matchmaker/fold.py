@@ -97,14 +97,17 @@ class Fold:
         task = self.tasks.get(event.task)
         if task is not None:
             task.seq = recorded.seq
+            self.touched["tasks"].add(task.id)
             for lease in event.leases:
-                self._end_lease(task, lease, EXPIRED)
+                if lease in task.leases and task.leases[lease].state == LIVE:  # not if its result came first
+                    self._end_lease(task, lease, EXPIRED)
 
     def _task_disputed(self, event: ev.TaskDisputed, recorded: Recorded) -> None:
         task = self.tasks.get(event.task)
         if task is not None:
             task.seq = recorded.seq
-            task.need = sum(lease.state == ANSWERED for lease in task.leases.values()) + event.need
+            task.need = task.answered + event.need
+            self.touched["tasks"].add(task.id)
             self._weigh(task)
 
     def _task_verified(self, event: ev.TaskVerified, _recorded: Recorded) -> None:
@@ -141,7 +144,8 @@ class Fold:
 
     def _result_failed(self, event: ev.ResultFailed, _recorded: Recorded) -> None:
         task = self.tasks.get(event.task)
-        if task is not None:
+        lease = task.leases.get(event.lease) if task is not None else None
+        if task is not None and lease is not None and lease.worker == event.worker and lease.state == LIVE:
             self._end_lease(task, event.lease, FAILED)
 
     def _fraud_detected(self, event: ev.FraudDetected, _recorded: Recorded) -> None:

@@ -53,8 +53,13 @@ class TaskState(msgspec.Struct):
 
     @property
     def counting(self) -> int:
-        """Leases that have answered or still may."""
-        return sum(lease.state in (LIVE, ANSWERED) for lease in self.leases.values())
+        """Workers that have answered or still may. A worker has one voice, however many leases of the task it had."""
+        return len({lease.worker for lease in self.leases.values() if lease.state in (LIVE, ANSWERED)})
+
+    @property
+    def answered(self) -> int:
+        """Workers whose answer stands."""
+        return len({lease.worker for lease in self.leases.values() if lease.state == ANSWERED})
 
 
 class JobState(msgspec.Struct):

@@ -150,6 +150,7 @@ class Quorum:
             task.asked = len(task.standing()) + event.need
             self.touched_tasks.add(event.task)
             self.busy.discard(event.task)
+            self.ready[event.task] = None  # a vote that came meanwhile may have settled it
 
     def _task_ended(self, event: Any, _recorded: Recorded) -> None:
         if event.task in self.tasks:

@@ -20,7 +20,8 @@ import blake3
 import numpy as np
 
 PACKED_BYTES_MAX = 64 * 1024
-_OPEN_PACKS_MAX = 64
+_OPEN_FILES_MAX = 64
+_LOCATED_MAX = 10_000
 
 
 class BlobStore(Protocol):
@@ -83,12 +84,14 @@ class DirectoryStore:
         self._index.execute("PRAGMA journal_mode=WAL")
         self._index.execute("PRAGMA synchronous=NORMAL")
         self._index.execute(
-            "CREATE TABLE IF NOT EXISTS packed (digest BLOB PRIMARY KEY, pack TEXT, at INTEGER, size INTEGER) WITHOUT ROWID"
+            "CREATE TABLE IF NOT EXISTS packed (digest BLOB PRIMARY KEY, pack TEXT, at INTEGER, size INTEGER)"
+            " WITHOUT ROWID"
         )
         self._pack_name = ""
         self._pack_fd = -1
         self._pack_at = 0
-        self._open: OrderedDict[str, int] = OrderedDict()
+        self._open: OrderedDict[str, int] = OrderedDict()  # file below root → descriptor
+        self._located: OrderedDict[str, tuple[str, int, int]] = OrderedDict()
         self._recent: OrderedDict[str, None] = OrderedDict()  # digests known to be packed: replicas repeat them
 
     def put_small(self, items: Iterable[tuple[str, bytes | memoryview]]) -> None:
@@ -139,27 +142,15 @@ class DirectoryStore:
         return self.size(digest) is not None
 
     def size(self, digest: str) -> int | None:
-        row = self._find(digest)
-        if row is not None:
-            return row[2]
         try:
-            return self._path(digest).stat().st_size
-        except OSError:
+            return self._locate(digest)[2]
+        except MissingBlob:
             return None
 
     def read(self, digest: str, offset: int = 0, length: int | None = None) -> bytes:
         """Bytes [offset, offset+length). Raises MissingBlob; ValueError when the range is outside."""
-        row = self._find(digest)
-        if row is not None:
-            pack, at, size = row
-            fd = self._pack(pack)
-        else:
-            path = self._path(digest)
-            try:
-                fd = self._fd(str(path), path)
-            except OSError:
-                raise MissingBlob(digest) from None
-            at, size = 0, os.fstat(fd).st_size
+        name, at, size = self._locate(digest)
+        fd = self._fd(name)
         n = size - offset if length is None else length
         if offset < 0 or n < 0 or offset + n > size:
             raise ValueError(f"bytes {offset} to {offset + n} of a blob of {size} bytes")
@@ -171,13 +162,10 @@ class DirectoryStore:
     def array(self, digest: str, dtype: str, shape: tuple[int, ...], offset: int = 0) -> np.ndarray:
         """A read-only array over the bytes from offset: memory-mapped for large blobs, read for packed ones."""
         count = int(np.prod(shape))
-        row = self._find(digest)
-        if row is not None:
+        name, _, _ = self._locate(digest)
+        if name.startswith("packs/"):
             return np.frombuffer(self.read(digest, offset, count * np.dtype(dtype).itemsize), dtype).reshape(shape)
-        path = self._path(digest)
-        if not path.exists():
-            raise MissingBlob(digest)
-        return np.memmap(path, dtype=dtype, mode="r", offset=offset, shape=shape)
+        return np.memmap(self.root / name, dtype=dtype, mode="r", offset=offset, shape=shape)
 
     def close(self) -> None:
         self._index.close()
@@ -191,6 +179,25 @@ class DirectoryStore:
             "SELECT pack, at, size FROM packed WHERE digest = ?", (bytes.fromhex(digest),)
         ).fetchone()
 
+    def _locate(self, digest: str) -> tuple[str, int, int]:
+        """(file below root, offset, size). Blobs never change, so where one lies is remembered."""
+        known = self._located.get(digest)
+        if known is not None:
+            return known
+        row = self._find(digest)
+        if row is not None:
+            found = ("packs/" + row[0], row[1], row[2])
+        else:
+            name = f"large/{digest[:2]}/{digest}"
+            try:
+                found = (name, 0, (self.root / name).stat().st_size)
+            except OSError:
+                raise MissingBlob(digest) from None
+        self._located[digest] = found
+        if len(self._located) > _LOCATED_MAX:
+            self._located.popitem(last=False)
+        return found
+
     def _path(self, digest: str) -> Path:
         return self.root / "large" / digest[:2] / digest
 
@@ -202,16 +209,13 @@ class DirectoryStore:
         self._pack_fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         self._pack_at = 0
 
-    def _pack(self, name: str) -> int:
-        return self._fd(name, self.root / "packs" / name)
-
-    def _fd(self, key: str, path: Path) -> int:
-        fd = self._open.get(key)
+    def _fd(self, name: str) -> int:
+        fd = self._open.get(name)
         if fd is None:
-            fd = os.open(path, os.O_RDONLY)
-            self._open[key] = fd
-            if len(self._open) > _OPEN_PACKS_MAX:
+            fd = os.open(self.root / name, os.O_RDONLY)
+            self._open[name] = fd
+            if len(self._open) > _OPEN_FILES_MAX:
                 os.close(self._open.popitem(last=False)[1])
         else:
-            self._open.move_to_end(key)
+            self._open.move_to_end(name)
         return fd

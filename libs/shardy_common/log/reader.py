@@ -20,6 +20,7 @@ from shardy_common.log.client import LogClient, header_value
 from shardy_common.log.types import Recorded
 from shardy_common.wire.events import UndecodableEvent, decode
 
+RARE = ("fraud.", "task.unresolved.", "dlq.", "verifier.", "proof.", "gateway.")
 _HEARTBEAT_S = 2.0
 _BACKLOG_MAX = 20_000  # decoded later, so this bounds raw bytes: flow control stops the server well before
 
@@ -27,6 +28,10 @@ _BACKLOG_MAX = 20_000  # decoded later, so this bounds raw bytes: flow control s
 class JetStreamReader:
     def __init__(self, client: LogClient, stream: str, filters: Sequence[str], after: int) -> None:
         self._client, self._stream, self._filters = client, stream, list(filters)
+        # Catching up, a consumer with several filters costs the server about 370 µs a message, one with one filter or
+        # none 5 µs (nats-server 2.15). So several filters are applied here, unless nearly nothing passes them.
+        self._filters_at_server = len(self._filters) == 1 or all(f.startswith(RARE) for f in self._filters)
+        self._wanted: dict[bytes, bool] = {}  # `<entity>.<event>` seen so far → whether a filter matches it
         self._after = after  # last sequence taken into the backlog
         self._backlog: deque[tuple[bytes, int, int, bytes, bytes | None]] = deque()
         self._arrived = asyncio.Event()
@@ -111,7 +116,7 @@ class JetStreamReader:
                 "inactive_threshold": int(60e9),
                 "mem_storage": True,
                 "num_replicas": 1,
-                "filter_subjects": self._filters,
+                "filter_subjects": self._filters if self._filters_at_server else [],
             },
         }
         try:
@@ -157,14 +162,28 @@ class JetStreamReader:
         self._consumer_seq = consumer_seq
         self._after = int(token[5])
         self._server_pending = int(token[8])
-        self._backlog.append((subject, self._after, int(token[7]) // 1_000_000, data, headers))
-        self._arrived.set()
+        name = subject[: subject.rfind(b".")]
+        wanted = self._wanted.get(name)
+        if wanted is None:
+            wanted = self._wanted[name] = not self._filters or any(_matches(f, name) for f in self._filters)
+        if wanted:
+            self._backlog.append((subject, self._after, int(token[7]) // 1_000_000, data, headers))
+            self._arrived.set()
+        elif self._server_pending == 0:
+            self._arrived.set()
 
     async def _release_flow(self) -> None:
         if self._flow_replies and self._client.is_connected:
             replies, self._flow_replies = self._flow_replies, []
             for reply in replies:
                 await self._client.publish(reply.decode(), b"")
+
+
+def _matches(pattern: str, name: bytes) -> bool:
+    """Whether a filter `<entity>.<event>.*` (either of both may be `*`) takes events named `<entity>.<event>`."""
+    want = pattern.split(".")
+    have = name.decode().split(".")
+    return want[-1] == ">" or all(w in ("*", h) for w, h in zip(want, have, strict=False))
 
 
 def _recorded(subject: bytes, seq: int, at_ms: int, data: bytes, headers: bytes | None) -> Recorded:
