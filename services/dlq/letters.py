@@ -10,12 +10,16 @@ import msgspec
 from shardy_common.log import Append, Projection, Recorded, Table
 from shardy_common.wire import events as ev
 
-TABLES = [Table("entries", {"id": str, "cause": str, "at_ms": int, "body": bytes}, [["cause"]])]
-VERSION = 1
+TABLES = [
+    Table("entries", {"id": str, "cause": str, "at_ms": int, "body": bytes}, [["cause"]]),
+    Table("wanted", {"id": str, "open": int, "trace": str, "body": bytes}, [["open"]]),
+]
+VERSION = 2
 
 
 class Letters:
-    """Keeps the recorded entries, and what still has to be recorded (volatile: found again by folding)."""
+    """Keeps the recorded entries, and what still has to be recorded: the checkpoint passes a fraud before its letter
+    is in the log, so a restart must find it here."""
 
     filters = ("fraud.detected.*", "task.unresolved.*", "dlq.*.*")
 
@@ -23,9 +27,12 @@ class Letters:
         self.known: set[str] = set()
         self.wanted: dict[str, Append] = {}
         self._rows: list[Sequence[Any]] = []
+        self._touched: set[str] = set()
 
     def load(self, projection: Projection) -> None:
         self.known = {entry for (entry,) in projection.rows("SELECT id FROM entries")}
+        for entry, trace, body in projection.rows("SELECT id, trace, body FROM wanted WHERE open = 1 ORDER BY id"):
+            self.wanted[entry] = _proposal(ev.decode(body), trace)
 
     def evolve(self, recorded: Recorded) -> None:
         event = recorded.event
@@ -48,16 +55,27 @@ class Letters:
             self._want(f"task-{event.task}", "unresolved", recorded, evidence)
         elif isinstance(event, ev.DlqRecorded):
             self.known.add(event.entry)
-            self.wanted.pop(event.entry, None)
+            if self.wanted.pop(event.entry, None) is not None:
+                self._touched.add(event.entry)
             body = msgspec.json.encode({"subject": event.subject_of, "seq": event.seq_of, "evidence": event.evidence})
             self._rows.append((event.entry, event.cause, recorded.at_ms, body))
 
     def rows(self) -> dict[str, list[Sequence[Any]]]:
         rows, self._rows = self._rows, []
-        return {"entries": rows} if rows else {}
+        touched, self._touched = self._touched, set()
+        wanted = [
+            (entry, 1, item.trace, ev.encode(item.event)) if item is not None else (entry, 0, "", b"")
+            for entry, item in ((entry, self.wanted.get(entry)) for entry in sorted(touched))
+        ]
+        return {table: found for table, found in (("entries", rows), ("wanted", wanted)) if found}
 
     def _want(self, entry: str, cause: str, recorded: Recorded, evidence: dict[str, str]) -> None:
         if entry in self.known or entry in self.wanted:
             return
         event = ev.DlqRecorded(entry, cause, recorded.subject, recorded.seq, evidence)
-        self.wanted[entry] = Append(event, f"dlq/{entry}", 0, trace=recorded.trace)
+        self.wanted[entry] = _proposal(event, recorded.trace)
+        self._touched.add(entry)
+
+
+def _proposal(event: ev.DlqRecorded, trace: str) -> Append:
+    return Append(event, f"dlq/{event.entry}", 0, trace=trace)
