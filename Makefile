@@ -1,0 +1,95 @@
+# Every command of the project. `make` alone lists them.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+VENV := .venv
+PY := $(VENV)/bin/python
+UV_VERSION := 0.9.0
+PYTHON ?= $(firstword $(foreach p,python3.13 python3.12 python3.11 python3 python,$(if $(shell command -v $(p) 2>/dev/null && $(p) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null),$(p))))
+DATA ?= .data
+WORDS ?=
+SUITE ?=
+PAGE := services/gateway/static/index.html
+PAGE_SOURCES := $(shell find web-worker/src web-worker/index.html web-worker/public web-worker/vite.config.ts -type f 2>/dev/null) \
+  web-worker/package-lock.json libs/shardy_common/engine/shardy_engine.wasm
+INSTALL = UV_PYTHON_DOWNLOADS=never $(VENV)/bin/uv pip install -q --python $(PY)
+
+.PHONY: help demo up worker test test-fast lint bench engine engine-check kernels page vectors docs clean
+
+help: ## list the commands
+	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
+
+demo: $(VENV)/.run $(PAGE) ## the whole mesh once: start, join workers and a liar, compute, check, stop (WORDS=a,b,c)
+	@$(PY) -m shardy_client.demo $(if $(WORDS),--words "$(WORDS)")
+
+up: $(VENV)/.run $(PAGE) ## start the stack and stay; prints the page to open and the API key (DATA=folder)
+	@$(VENV)/bin/shardy up --data-dir $(DATA) --demo
+
+worker: $(VENV)/.run ## join the running stack with this machine
+	@$(VENV)/bin/shardy worker
+
+test: $(VENV)/.dev $(PAGE) ## all tests: Python, TypeScript, real services, a real browser where there is one
+	cd web-worker && npm test --silent
+	$(PY) -m pytest -q -ra
+
+test-fast: $(VENV)/.dev ## the tests that need no services and no browser
+	$(PY) -m pytest -q -m "not connected and not browser and not gpu and not slow"
+
+lint: $(VENV)/.dev web-worker/node_modules/.ready ## style, types and architecture contracts
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy libs/shardy_common libs/shardy_client
+	$(VENV)/bin/lint-imports
+	cd web-worker && npm run --silent typecheck && npm run --silent lint
+
+bench: $(VENV)/.bench $(PAGE) ## all benchmark suites, or one: make bench SUITE=tasks
+	$(PY) -m bench $(SUITE)
+
+engine: $(VENV)/.dev ## build the engine's WebAssembly module from source (needs Rust)
+	$(PY) engine-rs/build.py
+
+engine-check: $(VENV)/.dev ## rebuild the engine aside and compare it with the committed module
+	$(PY) engine-rs/build.py --compare
+
+kernels: web-worker/node_modules/.ready ## generate the WGSL kernels from their TypeScript source
+	cd web-worker && npm run --silent kernels
+
+page: $(PAGE) ## build the worker page
+
+vectors: $(VENV)/.dev ## write the shared test vectors again from the oracles
+	$(PY) vectors/generate.py
+	$(PY) vectors/frames.py
+
+docs: $(VENV)/.dev ## write the generated documents again
+	$(PY) docs/generate.py
+
+clean: ## remove what the commands above have made
+	rm -rf $(VENV) web-worker/node_modules services/gateway/static shardy.egg-info engine-rs/target
+
+$(VENV)/bin/uv:
+	@[ -n "$(PYTHON)" ] || { echo "Python 3.11 or newer is needed; set PYTHON=/path/to/python3" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install -q --disable-pip-version-check uv==$(UV_VERSION)
+
+$(VENV)/.run: $(VENV)/bin/uv requirements/run.txt pyproject.toml
+	$(INSTALL) --require-hashes -r requirements/run.txt
+	$(INSTALL) --no-deps -e .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.run requirements/dev.txt
+	$(INSTALL) --require-hashes -r requirements/dev.txt
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.dev requirements/bench.txt
+	$(INSTALL) --require-hashes -r requirements/bench.txt
+	@touch $@
+
+web-worker/node_modules/.ready: web-worker/package.json web-worker/package-lock.json
+	@command -v npm >/dev/null || { echo "Node.js 20 or newer with npm is needed to build the worker page" >&2; exit 1; }
+	cd web-worker && npm ci --silent --no-audit --no-fund
+	@touch $@
+
+$(PAGE): web-worker/node_modules/.ready $(PAGE_SOURCES)
+	cd web-worker && npm run --silent build
+	@touch $@
