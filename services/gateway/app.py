@@ -68,6 +68,7 @@ def make_app(settings: GatewaySettings) -> FastAPI:
 
     page = FastAPI(openapi_url=None)
     page.add_middleware(BaseHTTPMiddleware, dispatch=headers)
+    _problems(page)  # it answers every path that the API does not know
     if (settings.static_dir / "index.html").is_file():
         page.mount("/", StaticFiles(directory=settings.static_dir, html=True))
     else:
