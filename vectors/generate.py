@@ -193,7 +193,9 @@ def products() -> list[Case]:
     cases = []
     shapes = [(m, n, k) for m in (1, 5, 6, 7) for n in (1, 7, 8, 9) for k in (1, 2, 9)]
     shapes += [(3, 5, k) for k in (15, 16, 17, 255, 256, 257, 1023, 1024, 1025, 2049, 4097)]
-    shapes += [(m, 9, 33) for m in (12, 13, 95, 96, 97, 193)] + [(7, n, 33) for n in (16, 63, 64, 65, 1023, 1024, 1025)]
+    shapes += [(m, 9, 33) for m in (12, 13, 47, 48, 49, 97)] + [
+        (7, n, 33) for n in (12, 13, 15, 16, 17, 31, 33, 767, 768, 769, 1025)
+    ]
     shapes += [(2, 3, 65_535), (4, 4, 0)]
     for m, n, k in shapes:
         a, b = drawn("i8", [m, k], f"A {m} {n} {k}"), drawn("i8", [n, k], f"B {m} {n} {k}")

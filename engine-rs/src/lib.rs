@@ -13,10 +13,11 @@ mod matmul;
 mod memory;
 mod pack;
 mod preexec;
+mod project;
 mod rows;
+mod scale;
 mod simd;
 mod stream;
-
 
 pub use freivalds::freivalds_i8;
 pub use hash::{blake3_finish, blake3_hash, blake3_new, blake3_update, blake3_xof};

@@ -3,22 +3,28 @@
 //! Loop order after Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication" (2008): B is packed in
 //! panels of NR rows, A in strips of MR rows, and a register tile of MR×NR sums runs over one block of KC columns.
 //! A panel stays in the first-level cache while the strips of an A block stream past it from the second level.
+//!
+//! The tile is low and wide. Cranelift places all loads of a loop body before its arithmetic, folds none into it, and
+//! needs two operations to repeat a lane: 2×16 (8 sums, 4 vectors of B, 2 repeated lanes of A) fits the registers of
+//! x86-64 and repeats least. Taller tiles spilled their sums and lost up to a third.
 
 use crate::check::{self, input, ok, output, OUT_OF_MEMORY, TOO_LARGE};
 use crate::memory::Scratch;
 use crate::pack::{pack_strip, pairs};
-use crate::simd::{i32x4_add, i32x4_dot_i16x8, i32x4_splat, v128_load, v128_load32_splat, v128_store};
+use crate::simd::*;
 
-/// Rows of a register tile. MR·NR/4 sums, NR/4 B vectors, one A vector and one product fill 16 vector registers.
-const MR: usize = 6;
-/// Columns of a register tile (rows of B in a panel).
-pub const NR: usize = 8;
+/// Rows of a register tile.
+const MR: usize = 2;
+/// Vectors in a row of a register tile.
+const GROUPS: usize = 4;
+/// Columns of a register tile (rows of B in a panel). The last panel is as wide as it needs, in steps of four.
+const NR: usize = 4 * GROUPS;
 /// Columns of A and B in one block; even, so that only the last block can hold a half pair.
 const KC: usize = 1024;
 /// Rows of A packed at once, a multiple of MR.
-const MC: usize = 96;
+const MC: usize = 48;
 /// Rows of B packed at once when the caller did not pack B, a multiple of NR: bounds the scratch to NC·KC·2 bytes.
-const NC: usize = 1024;
+const NC: usize = 768;
 
 /// Where one tile's results go: `columns` ≤ NR of `c`, rows `stride` values apart.
 #[derive(Clone, Copy)]
@@ -29,54 +35,60 @@ struct Target {
     accumulate: bool,
 }
 
-/// One register tile: R rows of a strip times one panel, over `count` pairs.
+/// One register tile: R rows of a strip times a panel of 4·G rows of B, over `count` pairs of columns.
 #[inline(always)]
-unsafe fn tile<const R: usize>(count: usize, mut strip: *const i32, mut panel: *const i32, to: Target) {
-    let mut sums = [[i32x4_splat(0); NR / 4]; R];
+unsafe fn tile<const R: usize, const G: usize>(count: usize, strip: *const i32, panel: *const i32, to: Target) {
+    let (mut strip, mut panel) = (strip, panel);
+    let mut sums = [[i32x4_splat(0); G]; R];
     for _ in 0..count {
-        let b = [v128_load(panel.cast()), v128_load(panel.add(4).cast())];
+        let b: [v128; G] = core::array::from_fn(|group| v128_load(panel.add(group * 4).cast()));
         for (row, sum) in sums.iter_mut().enumerate() {
             let a = v128_load32_splat(strip.add(row).cast());
-            sum[0] = i32x4_add(sum[0], i32x4_dot_i16x8(a, b[0]));
-            sum[1] = i32x4_add(sum[1], i32x4_dot_i16x8(a, b[1]));
+            for (group, sum) in sum.iter_mut().enumerate() {
+                *sum = i32x4_add(*sum, i32x4_dot_i16x8(a, b[group]));
+            }
         }
-        panel = panel.add(NR);
+        panel = panel.add(4 * G);
         strip = strip.add(R);
     }
-    for (row, sum) in sums.iter().enumerate() {
-        store_row(*sum, to.c.add(row * to.stride), to);
+    for (row, sum) in sums.into_iter().enumerate() {
+        for (group, value) in sum.into_iter().enumerate() {
+            store(value, to.c.add(row * to.stride + group * 4), to.columns - group * 4, to.accumulate);
+        }
     }
 }
 
-/// Writes (or adds) one row of a tile; a narrow tile goes through a full-width row beside C.
+/// Writes (or adds) the first `columns` of four values at `c`.
 #[inline(always)]
-unsafe fn store_row(sum: [crate::simd::v128; NR / 4], c: *mut i32, to: Target) {
-    if to.columns == NR {
-        for (half, value) in sum.iter().enumerate() {
-            let at = c.add(half * 4).cast();
-            let value = if to.accumulate { i32x4_add(*value, v128_load(at)) } else { *value };
-            v128_store(at, value);
-        }
+unsafe fn store(sum: v128, c: *mut i32, columns: usize, accumulate: bool) {
+    if columns >= 4 {
+        let value = if accumulate { i32x4_add(sum, v128_load(c.cast())) } else { sum };
+        v128_store(c.cast(), value);
         return;
     }
-    let mut row = [0i32; NR];
-    v128_store(row.as_mut_ptr().cast(), sum[0]);
-    v128_store(row.as_mut_ptr().add(4).cast(), sum[1]);
-    for (column, value) in row.iter().enumerate().take(to.columns) {
-        let before = if to.accumulate { *c.add(column) } else { 0 };
+    for (column, value) in i32_lanes(sum).into_iter().enumerate().take(columns) {
+        let before = if accumulate { *c.add(column) } else { 0 };
         *c.add(column) = before + value;
     }
 }
 
+/// A tile of `rows` ≤ MR rows and as many columns as the panel has.
 unsafe fn any_tile(rows: usize, count: usize, strip: *const i32, panel: *const i32, to: Target) {
-    match rows {
-        6 => tile::<6>(count, strip, panel, to),
-        5 => tile::<5>(count, strip, panel, to),
-        4 => tile::<4>(count, strip, panel, to),
-        3 => tile::<3>(count, strip, panel, to),
-        2 => tile::<2>(count, strip, panel, to),
-        _ => tile::<1>(count, strip, panel, to),
+    match (rows, panel_width(to.columns) / 4) {
+        (MR, GROUPS) => tile::<MR, GROUPS>(count, strip, panel, to),
+        (MR, 3) => tile::<MR, 3>(count, strip, panel, to),
+        (MR, 2) => tile::<MR, 2>(count, strip, panel, to),
+        (MR, _) => tile::<MR, 1>(count, strip, panel, to),
+        (_, GROUPS) => tile::<1, GROUPS>(count, strip, panel, to),
+        (_, 3) => tile::<1, 3>(count, strip, panel, to),
+        (_, 2) => tile::<1, 2>(count, strip, panel, to),
+        (_, _) => tile::<1, 1>(count, strip, panel, to),
     }
+}
+
+/// Rows in a panel when `left` rows of B are left.
+fn panel_width(left: usize) -> usize {
+    NR.min(left.next_multiple_of(4))
 }
 
 /// The shape of a product, in elements.
@@ -91,7 +103,7 @@ struct Shape {
 unsafe fn pack_panels(b: *const i8, stride: usize, n: usize, width: usize, packed: *mut i32) {
     for (panel, row) in (0..n).step_by(NR).enumerate() {
         let to = packed.add(panel * NR * pairs(width));
-        pack_strip(b.add(row * stride), stride, NR.min(n - row), width, NR, to);
+        pack_strip(b.add(row * stride), stride, NR.min(n - row), width, panel_width(n - row), to);
     }
 }
 
@@ -148,7 +160,7 @@ pub unsafe extern "C" fn matmul_i8(a: *const i8, b: *const i8, c: *mut i32, m: u
     if shape.m == 0 || shape.n == 0 || shape.k == 0 {
         return clear(c, shape);
     }
-    let panel_rows = NC.min(shape.n.next_multiple_of(NR));
+    let panel_rows = NC.min(shape.n.next_multiple_of(4));
     let panels = Scratch::<i32>::new(panel_rows * pairs(KC.min(shape.k)));
     let (Some(panels), Some(strips)) = (panels, strip_scratch(shape)) else { return OUT_OF_MEMORY };
     for left in (0..shape.n).step_by(NC) {
@@ -163,10 +175,10 @@ pub unsafe extern "C" fn matmul_i8(a: *const i8, b: *const i8, c: *mut i32, m: u
     ok()
 }
 
-/// Bytes that `pack_b` writes: ⌈n/8⌉·8 · ⌈k/2⌉·2 · 2; 0 where that reaches 2³¹ or k > 65,535.
+/// Bytes that `pack_b` writes: ⌈n/4⌉·4 · ⌈k/2⌉·2 · 2; 0 where that reaches 2³¹ or k > 65,535.
 #[no_mangle]
 pub extern "C" fn packed_size(n: u32, k: u32) -> u32 {
-    let bytes = u64::from(n).next_multiple_of(NR as u64) * u64::from(k).next_multiple_of(2) * 2;
+    let bytes = u64::from(n).next_multiple_of(4) * u64::from(k).next_multiple_of(2) * 2;
     if check::inner_length(k).is_err() || bytes >= 1 << 31 {
         return 0;
     }
@@ -190,7 +202,7 @@ pub unsafe extern "C" fn pack_b(b: *const i8, n: u32, k: u32, packed: *mut i32) 
     let (n, k) = (n as usize, k as usize);
     for from in (0..k).step_by(KC) {
         // KC is even, so whole blocks before this one hold exactly from/2 pairs a row.
-        let at = packed.add(n.next_multiple_of(NR) * (from / 2));
+        let at = packed.add(n.next_multiple_of(4) * (from / 2));
         pack_panels(b.add(from), k, n, KC.min(k - from), at);
     }
     ok()
@@ -222,7 +234,7 @@ pub unsafe extern "C" fn matmul_i8_packed(
     }
     let Some(strips) = strip_scratch(shape) else { return OUT_OF_MEMORY };
     for from in (0..shape.k).step_by(KC) {
-        let panels = packed.add(shape.n.next_multiple_of(NR) * (from / 2));
+        let panels = packed.add(shape.n.next_multiple_of(4) * (from / 2));
         let to = Target { c, stride: shape.n, columns: NR, accumulate: from > 0 };
         block(a.add(from), shape, KC.min(shape.k - from), panels, strips.ptr(), to);
     }

@@ -3,6 +3,7 @@
 use crate::check::{self, input, ok, output, BAD_ARGUMENT, OUT_OF_MEMORY};
 use crate::memory::Scratch;
 use crate::rows::{self, Filter};
+use crate::scale;
 use crate::stream::{GROUPS, TOGETHER};
 
 /// What to compute on x[rows_in, cols], and where to put it.
@@ -20,10 +21,8 @@ struct Job {
 impl Job {
     /// Quantises one finished row of values into output row `row`.
     unsafe fn finish(&self, y: *const f32, row: usize, max: f32) {
-        let m = if self.tensor_absmax < 0.0 { max } else { self.tensor_absmax };
-        let (inv, step) = rows::scaling(m);
-        rows::quantise(y, self.q.add(row * self.cols), self.cols, inv);
-        *self.scale.add(row) = step;
+        let q = self.q.add(row * self.cols);
+        *self.scale.add(row) = scale::quantise_row(y, q, self.cols, max, self.tensor_absmax);
     }
 
     unsafe fn without_ema(&self) -> Option<()> {

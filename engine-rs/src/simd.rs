@@ -6,10 +6,10 @@
 
 #[cfg(target_arch = "wasm32")]
 pub use core::arch::wasm32::{
-    f32x4_abs, f32x4_add, f32x4_convert_i32x4, f32x4_ge, f32x4_mul, f32x4_pmax, f32x4_pmin, f32x4_splat, f32x4_sub, i16x8_extend_high_i8x16, i16x8_extend_low_i8x16, i16x8_narrow_i32x4, i32x4_abs, i32x4_add,
-    i32x4_dot_i16x8, i32x4_shuffle, i32x4_splat, i32x4_sub, i64x2_add, i64x2_extmul_high_i32x4,
-    i64x2_extmul_low_i32x4, i64x2_shr, i64x2_splat, i8x16_narrow_i16x8, i8x16_shuffle, u32x4_max, v128, v128_and,
-    v128_bitselect, v128_load, v128_load32_splat, v128_store,
+    f32x4_add, f32x4_convert_i32x4, f32x4_ge, f32x4_mul, f32x4_pmax, f32x4_pmin, f32x4_splat, f32x4_sub,
+    i16x8_extend_high_i8x16, i16x8_extend_low_i8x16, i16x8_narrow_i32x4, i32x4_abs, i32x4_add, i32x4_dot_i16x8,
+    i32x4_shuffle, i32x4_splat, i32x4_sub, i64x2_add, i64x2_extmul_high_i32x4, i64x2_extmul_low_i32x4, i64x2_splat,
+    i8x16_narrow_i16x8, i8x16_shuffle, u32x4_max, v128, v128_bitselect, v128_load, v128_load32_splat, v128_store,
 };
 
 /// Eight signed bytes at `p`, widened to i16.
@@ -75,7 +75,6 @@ mod emulated {
         i32x4_sub(i, of_i) = |x, y| x.wrapping_sub(y);
         u32x4_max(u, of_u) = |x, y| x.max(y);
         i64x2_add(q, of_q) = |x, y| x.wrapping_add(y);
-        v128_and(i, of_i) = |x, y| x & y;
     }
 
     pub fn f32x4_splat(x: f32) -> v128 {
@@ -88,20 +87,12 @@ mod emulated {
         of_q([x; 2])
     }
     #[inline(always)]
-    pub fn f32x4_abs(a: v128) -> v128 {
-        of_f(f(a).map(f32::abs))
-    }
-    #[inline(always)]
     pub fn f32x4_convert_i32x4(a: v128) -> v128 {
         of_f(i(a).map(|x| x as f32))
     }
     #[inline(always)]
     pub fn i32x4_abs(a: v128) -> v128 {
         of_i(i(a).map(i32::wrapping_abs))
-    }
-    #[inline(always)]
-    pub fn i64x2_shr(a: v128, by: u32) -> v128 {
-        of_q(q(a).map(|x| x >> by))
     }
     #[inline(always)]
     pub fn v128_bitselect(a: v128, b: v128, mask: v128) -> v128 {

@@ -5,6 +5,7 @@
 
 use crate::check::{self, input, ok, output, BAD_ARGUMENT};
 use crate::rows::{self, Filter};
+use crate::scale;
 use crate::simd::*;
 
 /// Rows whose EMAs along the row are computed together, in groups of four.
@@ -24,7 +25,7 @@ pub unsafe extern "C" fn clamp_f32(ptr: *mut f32, n: u32, lo: f32, hi: f32) -> i
     if let Err(code) = check::bounds(lo, hi).and_then(|()| check::regions(&[output(ptr, u64::from(n))])) {
         return code;
     }
-    rows::clamp(ptr, ptr, n as usize, Filter { lo, hi, alpha: 1.0 });
+    rows::clamp_exact(ptr, n as usize, Filter { lo, hi, alpha: 1.0 });
     ok()
 }
 
@@ -61,7 +62,7 @@ pub unsafe extern "C" fn ema_f32(ptr: *mut f32, rows: u32, cols: u32, axis: i32,
     ok()
 }
 
-/// q i8[rows·cols] and scale f32[rows] of x f32[rows·cols]; m is `tensor_absmax` for all rows, or each row's own
+/// q i8[rows·cols] and steps (the scales) f32[rows] of x f32[rows·cols]; m is `tensor_absmax` for all rows, or each row's own
 /// largest magnitude when that is negative.
 ///
 /// # Safety
@@ -73,22 +74,20 @@ pub unsafe extern "C" fn quantise_f32(
     cols: u32,
     tensor_absmax: f32,
     q: *mut i8,
-    scale: *mut f32,
+    steps: *mut f32,
 ) -> i32 {
     let count = values(rows, cols);
     if !tensor_absmax.is_finite() {
         return BAD_ARGUMENT;
     }
-    if let Err(code) = check::regions(&[input(x, count), output(q, count), output(scale, u64::from(rows))]) {
+    if let Err(code) = check::regions(&[input(x, count), output(q, count), output(steps, u64::from(rows))]) {
         return code;
     }
     let cols = cols as usize;
     for row in 0..rows as usize {
         let at = x.add(row * cols);
-        let m = if tensor_absmax < 0.0 { rows::absmax(at, cols) } else { tensor_absmax };
-        let (inv, step) = rows::scaling(m);
-        rows::quantise(at, q.add(row * cols), cols, inv);
-        *scale.add(row) = step;
+        let own = if tensor_absmax < 0.0 { scale::absmax(at, cols) } else { 0.0 };
+        *steps.add(row) = scale::quantise_row(at, q.add(row * cols), cols, own, tensor_absmax);
     }
     ok()
 }
