@@ -53,13 +53,19 @@ class TaskState(msgspec.Struct):
 
     @property
     def counting(self) -> int:
-        """Workers that have answered or still may. A worker has one voice, however many leases of the task it had."""
-        return len({lease.worker for lease in self.leases.values() if lease.state in (LIVE, ANSWERED)})
+        """Workers that have answered or still may."""
+        return len(self._voices(LIVE, ANSWERED))
 
     @property
     def answered(self) -> int:
         """Workers whose answer stands."""
-        return len({lease.worker for lease in self.leases.values() if lease.state == ANSWERED})
+        return len(self._voices(ANSWERED))
+
+    def _voices(self, *states: str) -> set[str]:
+        """A worker has one voice, however many leases of the task it had, and none once its result was proven wrong:
+        that is how the quorum counts, and a task would wait for ever if the two counted differently."""
+        liars = {lease.worker for lease in self.leases.values() if lease.state == FRAUD}
+        return {lease.worker for lease in self.leases.values() if lease.state in states} - liars
 
 
 class JobState(msgspec.Struct):
