@@ -16,7 +16,7 @@ class Refused(Exception):
 
 
 class Transient(Exception):
-    """Something that should work a moment later did not: a lost connection, a full queue. retry_ms: when to try again."""
+    """What should work a moment later did not: a lost connection, a full queue. retry_ms: when to try again."""
 
     def __init__(self, detail: str, *, retry_ms: int = 1000) -> None:
         super().__init__(detail)

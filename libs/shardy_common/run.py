@@ -8,24 +8,30 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import importlib
+import logging
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
-
-from faststream.nats import NatsBroker
-from faststream.security import SASLPlaintext
 
 from shardy_common.config import Settings, configure_logging
 from shardy_common.log import JetStreamLog
 from shardy_common.service import FoldLoop
 from shardy_common.wire.subjects import control
 
+log = logging.getLogger("shardy.control")
 Build = Callable[[Settings, JetStreamLog], Awaitable[FoldLoop]]
 
 
-def make_broker(settings: Settings, service: str) -> NatsBroker:
-    """The control plane's broker; it reconnects for ever."""
-    return NatsBroker(
+async def control_plane(settings: Settings, service: str, loop: FoldLoop) -> None:
+    """Answer status and rebuild requests, for ever. Comes up once the service is live: importing the framework takes
+    longer than everything else at start, so it must not stand before the first event."""
+    await loop.live.wait()
+    await asyncio.to_thread(importlib.import_module, "faststream.nats")
+    from faststream.nats import NatsBroker
+    from faststream.security import SASLPlaintext
+
+    broker = NatsBroker(
         settings.nats_url,
         name=f"{service}-control",
         security=SASLPlaintext(settings.nats_user, settings.password) if settings.nats_user else None,
@@ -34,10 +40,6 @@ def make_broker(settings: Settings, service: str) -> NatsBroker:
         logger=None,
     )
 
-
-def add_control(broker: NatsBroker, service: str, loop: FoldLoop) -> None:
-    """status and rebuild of one service, the same for all."""
-
     @broker.subscriber(control(service, "status"), title=f"{service} status")
     async def status(_: dict[str, Any] | None = None) -> dict[str, Any]:
         return await loop.status()
@@ -45,6 +47,14 @@ def add_control(broker: NatsBroker, service: str, loop: FoldLoop) -> None:
     @broker.subscriber(control(service, "rebuild"), title=f"{service} rebuild")
     async def rebuild(_: dict[str, Any] | None = None) -> dict[str, Any]:
         return await loop.rebuild()
+
+    try:
+        await broker.start()
+        await asyncio.Event().wait()
+    except Exception:
+        log.exception("%s: the control plane failed; the service goes on without it", service)
+    finally:
+        await broker.stop()
 
 
 async def open_log(settings: Settings, service: str) -> JetStreamLog:
@@ -61,16 +71,15 @@ async def serve(service: str, settings: Settings, build: Build) -> None:
     """Run until SIGTERM or SIGINT. An unexpected exception ends the process: the supervisor restarts it."""
     event_log = await open_log(settings, service)
     loop = await build(settings, event_log)
-    broker = make_broker(settings, service)
-    add_control(broker, service, loop)
-    await broker.start()
+    control_task = asyncio.create_task(control_plane(settings, service, loop))
     stopping = asyncio.get_running_loop()
     for signum in (signal.SIGTERM, signal.SIGINT):
         stopping.add_signal_handler(signum, loop.stop)
     try:
         await loop.run()
     finally:
-        await broker.stop()
+        control_task.cancel()
+        await asyncio.gather(control_task, return_exceptions=True)
         await event_log.close()
         loop.projection.close()
 
@@ -86,9 +95,13 @@ def main(service: str, settings: Settings, build: Build) -> None:
     """Entry point of a folding service."""
     configure_logging(service, settings.log_level)
     relax_gc()
-    try:
-        import uvloop  # ty: optional on Windows
+    runner(serve(service, settings, build))
 
-        uvloop.run(serve(service, settings, build))
-    except ImportError:
-        asyncio.run(serve(service, settings, build))
+
+def runner(work: Coroutine[Any, Any, None]) -> None:
+    """asyncio.run on uvloop, where there is one."""
+    try:
+        from uvloop import run
+    except ImportError:  # Windows
+        run = asyncio.run
+    run(work)

@@ -1,9 +1,9 @@
 """The loop that every folding service runs: read a micro-batch, fold it, commit rows and checkpoint, propose.
 
-Nothing here decides anything. A commit may lag the fold a little, because what is lost in a crash is folded again. Proposals are appended in the background while the next batch is read; a core marks
-what it has proposed, so nothing is proposed twice at once. After a crash the loop starts from the checkpoint, and
-what was proposed but not recorded is simply proposed again. An event whose bytes no version explains is
-recorded as a dead letter and skipped: it never stops a service.
+Nothing here decides anything. Proposals are appended in the background while the next batch is read; a core marks
+what it has proposed, so nothing is proposed twice at once. A commit may lag the fold a little: after a crash the loop
+starts from the checkpoint, folds again what was lost, and what was proposed but not recorded is simply proposed
+again. An event whose bytes no version explains is recorded as a dead letter and skipped: it never stops a service.
 """
 
 from __future__ import annotations

@@ -33,6 +33,7 @@ SERVICES = {
     "gossip-bridge": "shardy_gossip_bridge.main",
     "dlq": "shardy_dlq.main",
 }
+CORE = ("gateway", "matchmaker", "quorum")
 RESTART_S = (0.2, 0.5, 1.0, 2.0, 5.0)
 HEALTHY_S = 10.0  # a process that ran so long starts its restart delays anew
 READY_S = 60.0
@@ -122,9 +123,11 @@ class Stack:
         self._lock()
         self.api_key = ensure_api_key(self.data_dir)
         self._supervise("nats-server", [_nats_server(), "-c", str(self._nats_config())], dict(os.environ))
-        for name, module in SERVICES.items():
-            self._supervise(name, [sys.executable, "-m", module], self._service_env())
+        for name in CORE:
+            self._supervise(name, [sys.executable, "-m", SERVICES[name]], self._service_env())
         await self._ready()
+        for name in SERVICES.keys() - set(CORE):  # nothing waits for these, so they start when the others have
+            self._supervise(name, [sys.executable, "-m", SERVICES[name]], self._service_env())
         self._write_runtime()
 
     async def stop(self) -> None:
@@ -199,7 +202,7 @@ class Stack:
         failures = 0
         while not self._stopping:
             _rotate(managed.log)
-            with open(managed.log, "ab") as out:
+            with open(managed.log, "ab") as out:  # noqa: ASYNC230 - a local file, once a start
                 managed.process = await asyncio.create_subprocess_exec(
                     *managed.argv,
                     env=managed.env,

@@ -103,14 +103,12 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     state = GatewayState(name, event_log, blobs, hub, loop, settings.api_keys_file)
     state.door = Door(Gateway(name, instance, "shardy", settings.probe_memory_mib_max), hub, event_log, probes)
     app.state.gateway = state
-    broker = run.make_broker(settings, f"gateway-{settings.instance}")
-    run.add_control(broker, "gateway", loop)
-    await broker.start()
     probes.start()
     tasks = [
         asyncio.create_task(_watched("fold", loop.run())),
         asyncio.create_task(_watched("results", hub.record_results())),
         asyncio.create_task(_watched("sweep", state.door.sweep())),
+        asyncio.create_task(_watched("control plane", run.control_plane(settings, "gateway", loop))),
     ]
     await loop.live.wait()
     await _announce(event_log, name, instance)
@@ -122,7 +120,6 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         probes.close()
-        await broker.stop()
         await event_log.close()
         projection.close()
         blobs.close()

@@ -18,8 +18,8 @@ log = logging.getLogger("shardy.matchmaker")
 async def build(settings: MatchmakerSettings, event_log: JetStreamLog) -> FoldLoop:
     if settings.allow_same_address:
         log.warning(
-            "SHARDY_ALLOW_SAME_ADDRESS is on: replicas of one task may go to devices behind one network address, so one "
-            "person with several tabs can outvote nobody but themselves. For demonstrations on one machine only."
+            "SHARDY_ALLOW_SAME_ADDRESS is on: replicas of one task may go to devices behind one network address, so a "
+            "person with several tabs can outvote others. For demonstrations on one machine only."
         )
     projection = Projection(settings.projection_path("matchmaker"), TABLES, version=VERSION)
     rng = random.Random()

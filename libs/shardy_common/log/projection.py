@@ -13,8 +13,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import sqlite_utils
-
 
 class Table:
     """columns: name → Python type; the first column is the primary key. Rows are tuples in column order."""
@@ -83,6 +81,8 @@ class Projection:
         connection.close()
         self._remove()
         connection = self._connect()
+        import sqlite_utils  # only where a schema is made: it takes longer to import than a restart may cost
+
         database = sqlite_utils.Database(connection)
         for table in self.tables.values():
             database[table.name].create(table.columns, pk=table.key)
