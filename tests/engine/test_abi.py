@@ -12,6 +12,7 @@ import pytest
 import wasmtime
 
 from shardy_common.engine import Engine, module_bytes
+from shardy_common.engine.calls import LOW_LEVEL, bind
 from shardy_common.engine.module import wasm_engine
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -195,3 +196,27 @@ def test_views_show_the_memory_itself(engine: Engine) -> None:
         assert buffer.array[2, 3] == -5
         assert (buffer.shape, buffer.nbytes) == ((3, 4), 48)
     buffer.free()
+
+
+@pytest.mark.parametrize("low_level", sorted({LOW_LEVEL, False}))
+def test_calls_with_and_without_the_lower_layer(low_level: bool) -> None:
+    compiler = wasm_engine(disk_cache=False)
+    store = wasmtime.Store(compiler)
+    text = """(module
+        (func (export "add") (param i32 f32) (result f32)
+            local.get 0 f32.convert_i32_u local.get 1 f32.add)
+        (func (export "high") (result i32) i32.const -1)
+        (func (export "none") (param i32))
+        (func (export "fails") (param i32) (result i32) unreachable))"""
+    exports = wasmtime.Instance(store, wasmtime.Module(compiler, text), []).exports(store)
+    functions = {name: bind(store, item, low_level=low_level) for name, item in exports.items()}  # type: ignore[arg-type]
+    assert functions["add"](0xFFFF_0000, 0.5) == np.float32(0xFFFF_0000)
+    assert functions["add"](7, 0.5) == 7.5
+    assert functions["high"]() == -1
+    assert functions["none"](3) is None
+    for _ in range(3):
+        with pytest.raises(wasmtime.Trap, match="unreachable"):
+            functions["fails"](1)
+    for wrong in ((), (1, 2), ("1",)):
+        with pytest.raises((TypeError, wasmtime.WasmtimeError)):
+            functions["none"](*wrong)

@@ -14,6 +14,8 @@ import numpy as np
 import wasmtime
 from numpy.typing import NDArray
 
+from .calls import bind
+
 MODULE_PATH = Path(__file__).with_name("shardy_engine.wasm")
 MANIFEST_PATH = Path(__file__).with_name("manifest.json")
 ABI = 1
@@ -105,14 +107,14 @@ class Instance:
         exports = wasmtime.Instance(self._store, module, []).exports(self._store)
         self._memory: wasmtime.Memory = exports["memory"]  # type: ignore[assignment]
         self._functions: dict[str, Callable[..., Any]] = {
-            name: item for name, item in exports.items() if isinstance(item, wasmtime.Func)
+            name: bind(self._store, item) for name, item in exports.items() if isinstance(item, wasmtime.Func)
         }
         if self.call("abi_version") != ABI:
             raise ImportError(f"the engine module speaks ABI {self.call('abi_version')}, this binding speaks {ABI}")
 
     def call(self, name: str, *arguments: float) -> int:
         """Call an export; the result is as the module gives it (signed)."""
-        result: int = self._functions[name](self._store, *arguments)
+        result: int = self._functions[name](*arguments)
         return result
 
     def checked(self, name: str, *arguments: float) -> int:
