@@ -11,7 +11,7 @@ type Case = {
   args: Record<string, unknown>;
   want: Record<string, { hex?: string; blake3?: string }>;
 };
-const cases = readJson("vectors/engine.json").cases as Case[];
+const cases = (readJson("vectors/engine.json") as { cases: Case[] }).cases;
 const of = (name: string): Case[] => cases.filter((c) => c.function === name);
 
 let engine: Engine;

@@ -7,8 +7,7 @@ const ROOT = new URL("../../", import.meta.url);
 
 export const readText = (path: string): string => readFileSync(new URL(path, ROOT), "utf8");
 export const readBytes = (path: string): Uint8Array<ArrayBuffer> => new Uint8Array(readFileSync(new URL(path, ROOT)));
-// biome-ignore lint/suspicious/noExplicitAny: each vector file has its own shape.
-export const readJson = (path: string): any => JSON.parse(readText(path));
+export const readJson = (path: string): unknown => JSON.parse(readText(path)) as unknown;
 
 export const fromHex = (text: string): Uint8Array<ArrayBuffer> => new Uint8Array(Buffer.from(text, "hex"));
 export const toHex = (bytes: Uint8Array): string => Buffer.from(bytes).toString("hex");

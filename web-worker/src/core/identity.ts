@@ -10,7 +10,7 @@ const JOIN_TAG = new TextEncoder().encode("shardy-join-v1\0");
 export async function identityFrom(store: KeyStore, subtle: SubtleCrypto): Promise<Identity> {
   let pair = await store.load();
   if (pair === null) {
-    pair = (await subtle.generateKey({ name: "Ed25519" }, false, ["sign", "verify"])) as CryptoKeyPair;
+    pair = (await subtle.generateKey({ name: "Ed25519" }, false, ["sign", "verify"]));
     await store.save(pair);
   }
   const publicKey = new Uint8Array(await subtle.exportKey("raw", pair.publicKey));

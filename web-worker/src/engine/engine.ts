@@ -98,7 +98,7 @@ export class Engine {
   }
 
   u8(ptr: number, len: number): Uint8Array<ArrayBuffer> {
-    return new Uint8Array(this.#x.memory.buffer as ArrayBuffer, ptr, len);
+    return new Uint8Array(this.#x.memory.buffer, ptr, len);
   }
 
   /** Bytes of the whole linear memory, which never shrinks. */

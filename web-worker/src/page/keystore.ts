@@ -9,7 +9,7 @@ const SLOTS = 64;
 function request<T>(of: IDBRequest<T>): Promise<T> {
   return new Promise((resolve, reject) => {
     of.onsuccess = () => resolve(of.result);
-    of.onerror = () => reject(of.error);
+    of.onerror = () => reject(new Error(of.error?.message ?? "storage refused"));
   });
 }
 
@@ -41,6 +41,6 @@ export async function openKeyStore(): Promise<KeyStore> {
     };
   } catch {
     // Private windows may have no storage: the key then lasts as long as the page.
-    return { load: async () => null, save: async () => undefined };
+    return { load: () => Promise.resolve(null), save: () => Promise.resolve() };
   }
 }
