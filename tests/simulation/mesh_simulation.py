@@ -537,7 +537,7 @@ class Mesh:
 
 
 def random_tile(spec: JobSpec, row0: int, col0: int, band_cols: int, _device: Any, _sharers: int) -> Tile:
-    """In place of the chunker: any tile that the carving rule takes, so that bands of columns come about at this size."""
+    """In place of the chunker: any tile that the carving rule takes, so that there are bands of columns even here."""
     rows, cols = kinds.KINDS[spec.kind].shape(spec)
     quantum = kinds.KINDS[spec.kind].col_quantum(spec)
     wide = band_cols or (cols - col0 if quantum == 0 else min(cols - col0, 1 + (7 * row0 + 5 * col0 + rows) % 4))
