@@ -6,7 +6,7 @@ SHELL := /bin/bash
 VENV := .venv
 PY := $(VENV)/bin/python
 UV_VERSION := 0.9.0
-PYTHON ?= $(firstword $(foreach p,python3.13 python3.12 python3.11 python3 python,$(if $(shell command -v $(p) 2>/dev/null && $(p) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null),$(p))))
+PYTHON ?= $(firstword $(foreach p,python3.13 python3.12 python3.11 python3 python,$(if $(shell $(p) -c 'import sys; sys.version_info >= (3, 11) and print(1)' 2>/dev/null),$(p))))
 DATA ?= .data
 WORDS ?=
 SUITE ?=
@@ -87,7 +87,7 @@ $(VENV)/.bench: $(VENV)/.dev requirements/bench.txt
 
 web-worker/node_modules/.ready: web-worker/package.json web-worker/package-lock.json
 	@command -v npm >/dev/null || { echo "Node.js 20 or newer with npm is needed to build the worker page" >&2; exit 1; }
-	cd web-worker && npm ci --silent --no-audit --no-fund
+	cd web-worker && npm install --no-save --silent --no-audit --no-fund
 	@touch $@
 
 $(PAGE): web-worker/node_modules/.ready $(PAGE_SOURCES)

@@ -1,7 +1,7 @@
 """Suite `tasks`: verified tasks a second through the real gateway, beside task frameworks with no-op tasks.
 
 Ours: one job of N tiny tasks (1×16 times 16×16) through HTTP, the event log on disk, real worker sockets and native
-worker processes; every task is computed by two workers (or one and a Freivalds audit) and every step is a durable event.
+worker processes; every task is computed by two workers (or one, and audited) and every step is a durable event.
 Peers: N no-op tasks on the same two cores, nothing durable, nothing checked. The limit is the log itself: pipelined
 appends of as many events as a task has.
 """

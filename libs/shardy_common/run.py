@@ -36,7 +36,7 @@ async def control_plane(settings: Settings, service: str, loop: FoldLoop) -> Non
         name=f"{service}-control",
         security=SASLPlaintext(settings.nats_user, settings.password) if settings.nats_user else None,
         max_reconnect_attempts=-1,
-        reconnect_time_wait=0.5,
+        reconnect_time_wait=1,
         logger=None,
     )
 
@@ -101,7 +101,8 @@ def main(service: str, settings: Settings, build: Build) -> None:
 def runner(work: Coroutine[Any, Any, None]) -> None:
     """asyncio.run on uvloop, where there is one."""
     try:
-        from uvloop import run
+        import uvloop
     except ImportError:  # Windows
-        run = asyncio.run
-    run(work)
+        asyncio.run(work)
+    else:
+        uvloop.run(work)

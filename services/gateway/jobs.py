@@ -99,7 +99,8 @@ def check_blobs(spec: JobSpec, blobs: DirectoryStore) -> None:
             )
         if size != want:
             raise Refused(
-                f"operand {name} is {operand.rows}×{operand.cols} {operand.dtype} and needs {want} bytes: its blob has {size}"
+                f"operand {name} is {operand.rows}×{operand.cols} {operand.dtype} "
+                f"and needs {want} bytes: its blob has {size}"
             )
 
 

@@ -12,6 +12,7 @@ import secrets
 from collections.abc import Sequence
 
 import msgspec
+from nats.aio.subscription import Subscription
 
 from shardy_common.log.client import LogClient, hpub
 from shardy_common.log.types import Append, Appended, Conflict, Outcome, Unknown
@@ -46,7 +47,7 @@ class Appender:
         self._waiting: dict[str, asyncio.Future[Outcome]] = {}
         self._next = 0
         self._slots = asyncio.Semaphore(IN_FLIGHT_MAX)
-        self._subscription = None
+        self._subscription: Subscription | None = None
         self.conflicts = 0
         self.appended = 0
 

@@ -128,7 +128,7 @@ async def connect(url: str, *, name: str, user: str = "", password: str = "") ->
         user=user or None,
         password=password or None,
         max_reconnect_attempts=-1,
-        reconnect_time_wait=0.2,
+        reconnect_time_wait=0.2,  # type: ignore[arg-type]  # seconds; nats-py sleeps for fractions too
         ping_interval=5,
         max_outstanding_pings=2,
         connect_timeout=3,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ class Projection:
         """Last sequence of the log that these rows contain."""
         return int(self.connection.execute("SELECT checkpoint FROM _meta").fetchone()[0])
 
-    def commit(self, upserts: dict[str, Iterable[Sequence[Any]]], checkpoint: int) -> None:
+    def commit(self, upserts: Mapping[str, Iterable[Sequence[Any]]], checkpoint: int) -> None:
         """Write rows (coalesced by the caller: each key once) and the checkpoint in one transaction."""
         cursor = self.connection.cursor()
         cursor.execute("BEGIN IMMEDIATE")
@@ -85,11 +85,11 @@ class Projection:
 
         database = sqlite_utils.Database(connection)
         for table in self.tables.values():
-            database[table.name].create(table.columns, pk=table.key)
+            made = database.table(table.name).create(table.columns, pk=table.key)
             for columns in table.indexes:
-                database[table.name].create_index(list(columns))
-        database["_meta"].create({"checkpoint": int, "version": int})
-        database["_meta"].insert({"checkpoint": 0, "version": self.version})
+                made.create_index(list(columns))
+        meta = database.table("_meta").create({"checkpoint": int, "version": int})
+        meta.insert({"checkpoint": 0, "version": self.version})
         return connection
 
     def _connect(self) -> sqlite3.Connection:

@@ -14,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 
+from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
 
 from shardy_common.log.client import LogClient, header_value
@@ -40,7 +41,7 @@ class JetStreamReader:
         self._flow_replies: list[bytes] = []
         self._heard = 0.0
         self._broken = True
-        self._sub = None
+        self._sub: Subscription | None = None
         self._consumer = ""
         client.on_break.append(self._lost)
 
@@ -66,7 +67,7 @@ class JetStreamReader:
                 continue
             if not self._backlog and self._server_pending == 0 and not self._broken:
                 return []  # woken by the news that the end is reached
-        out = []
+        out: list[Recorded] = []
         while self._backlog and len(out) < max_events:
             out.append(_recorded(*self._backlog.popleft()))
         if len(self._backlog) < _BACKLOG_MAX // 2:
