@@ -11,8 +11,10 @@ declare global {
   }
 }
 
-/** Time for the worker to say goodbye before it is ended. */
+/** A worker that does not answer a stop is ended after this long, */
 const STOP_MS = 700;
+/** one that does after this, so that its goodbye is on the wire. */
+const GOODBYE_MS = 100;
 
 function element<T extends HTMLElement>(id: string): T {
   const found = document.getElementById(id);
@@ -69,6 +71,7 @@ function received(status: Status): void {
   window.shardy = { ...status, started: dedicated !== null, pageState: status.state, visible: !document.hidden };
   show(displayOf(status));
   if (status.state === "failed") ended();
+  if (status.state === "stopped") setTimeout(endedIf, GOODBYE_MS, dedicated);
 }
 
 function fail(message: string): void {
@@ -104,6 +107,11 @@ function ended(): void {
   element("start").hidden = false;
   element("start").textContent = "Start again";
   element("stop").hidden = true;
+}
+
+/** Ends the worker unless another one has been started since. */
+function endedIf(running: Worker | null): void {
+  if (running !== null && dedicated === running) ended();
 }
 
 function stop(): void {
