@@ -246,6 +246,8 @@ class Quorum:
                 )
                 out.append(Append(fraud, f"fraud/{lease}", trace=job.trace))
         right = next((d for d in standing.values() if d in findings.right), None)
+        if method == "recompute" and list(standing.values()).count(right or "") < job.spec.redundancy:
+            right = None  # one recomputed segment proves the others wrong, but not the rest of this result right
         if right is not None:
             how = "audit" if job.spec.policy == "audit" else "arbitration"
             out.append(self._verified(task, job, right, how, rounds))
