@@ -87,7 +87,7 @@ $(VENV)/.bench: $(VENV)/.dev requirements/bench.txt
 
 web-worker/node_modules/.ready: web-worker/package.json web-worker/package-lock.json
 	@command -v npm >/dev/null || { echo "Node.js 20 or newer with npm is needed to build the worker page" >&2; exit 1; }
-	cd web-worker && npm install --no-save --silent --no-audit --no-fund
+	cd web-worker && npm ci --silent --no-audit --no-fund
 	@touch $@
 
 $(PAGE): web-worker/node_modules/.ready $(PAGE_SOURCES)
