@@ -10,7 +10,7 @@ import httpx
 import numpy as np
 import pytest
 import pytest_asyncio
-from meshkit import Workers, api, client
+from meshkit import SLOW, Workers, api, client
 
 from shardy_client import AsyncMesh
 from shardy_common.stack import Stack
@@ -73,3 +73,21 @@ async def http(stack: Stack) -> AsyncIterator[httpx.AsyncClient]:
 def rng() -> np.random.Generator:
     gc.collect()
     return np.random.default_rng(20)
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def wreck(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
+    """A stack whose processes are killed, and whose projections are thrown away."""
+    async with Stack(tmp_path_factory.mktemp("wreck"), allow_same_address=True) as running:
+        yield running
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def crew(wreck: Stack, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Workers]:
+    """Three honest but slow workers of that stack: jobs last long enough to be interrupted."""
+    workers = Workers(wreck, tmp_path_factory.mktemp("crew"))
+    try:
+        await workers.start("dee", "eve", "fay", **SLOW)
+        yield workers
+    finally:
+        await workers.stop()

@@ -28,6 +28,8 @@ from shardy_common.wire import subjects
 PATIENCE_S = 90.0  # nothing here measures speed: the machine may be busy with other work
 PROGRAM = Path(__file__).with_name("workerproc.py")
 BANNED_EXIT, SUPERSEDED_EXIT = 4403 % 256, 4409 % 256
+# A worker that takes 20 ms for a task, and believes itself so slow that it does not compute many in one go.
+SLOW = {"delay_ms": 20.0, "gops": 0.01}
 Found = TypeVar("Found")
 
 
