@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-TRACKED = subprocess.run(
-    ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True, text=True
-).stdout.split("\0")[:-1]
+TRACKED = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True, text=True).stdout.split(
+    "\0"
+)[:-1]
 FILES = [path for path in TRACKED if (ROOT / path).is_file()]
-CODE = (".py", ".ts", ".mjs", ".js", ".circom", ".toml", ".sh", ".css")
+CODE = (".py", ".ts", ".mjs", ".js", ".circom", ".sh", ".css")
+GENERATED = ("web-worker/src/kernels/",)
+PRAGMA = re.compile(r"\s*# (?:type: ignore|noqa|fmt: skip).*")  # as in the linter, it does not count
 LINES_MAX = 420
 # word and letter classes keep these patterns from matching themselves
 UNFINISHED = re.compile(r"\b(TO[D]O|FIX[M]E|X[X]X)\b")
@@ -35,9 +37,9 @@ def test_no_line_of_code_is_too_long() -> None:
     long = [
         f"{path}:{number}"
         for path in FILES
-        if path.endswith(CODE) and not path.startswith("requirements/")
+        if path.endswith(CODE) and not path.startswith(GENERATED)
         for number, line in enumerate(text_of(path).splitlines(), 1)
-        if len(line) > 120
+        if len(PRAGMA.sub("", line)) > 120
     ]
     assert long == []
 
