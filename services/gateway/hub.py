@@ -26,6 +26,7 @@ log = logging.getLogger("shardy.gateway")
 CARRY_BYTES_MAX = 256 * 1024
 FRAME_CARRY_BYTES_MAX = 4 * 1024 * 1024
 LEASES_PER_FRAME_MAX = 512
+CANCELS_PER_FRAME_MAX = 4_096  # after a rebuild all of the past is called back at once: more than one header holds
 RESULT_QUEUE_MAX = 20_000
 RESULT_BATCH_MAX = 4_000
 BUSY_RESULTS = 8
@@ -60,9 +61,13 @@ class Hub:
 
     def deliver(self, outbox: Outbox) -> None:
         """Act on what a folded batch means for this gateway's sockets."""
-        for joined in outbox.joined:
+        for seq, joined in outbox.joined:
             session = self.sessions.get(joined.worker)
-            if session is not None and session.id != joined.session:
+            if session is None:
+                continue
+            if session.id == joined.session:
+                session.joined_seq = seq
+            elif 0 < session.joined_seq < seq:  # not an earlier join of this key, read late or again by a rebuild
                 session.close(CloseSession(4409, "the same key joined elsewhere"))
         for tiered in outbox.tiered:
             session = self.sessions.get(tiered.worker)
@@ -152,7 +157,8 @@ class Hub:
                 if worker in self.sessions and worker not in task.workers:
                     by_session.setdefault(worker, []).append(lease)
         for worker, leases in by_session.items():
-            self.sessions[worker].send({"t": "cancel", "leases": leases})
+            for start in range(0, len(leases), CANCELS_PER_FRAME_MAX):
+                self.sessions[worker].send({"t": "cancel", "leases": leases[start : start + CANCELS_PER_FRAME_MAX]})
 
     # -- results in -----------------------------------------------------------------------------------------------
 

@@ -32,6 +32,7 @@ class Session:
         self.token = token
         self.tiered: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self.seen = time.monotonic()
+        self.joined_seq = 0  # where its join stands in the log, once that has been read back
         self.carried: OrderedDict[tuple[str, int, int], None] = OrderedDict()
         self.uploads: dict[str, tuple[str, int]] = {}  # lease → (digest, size) of an uploaded result
         self.closing: CloseSession | None = None

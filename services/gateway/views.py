@@ -111,7 +111,7 @@ class Outbox:
         self.lent: list[tuple[TaskView, list[ev.Lease]]] = []
         self.dropped: list[TaskView] = []  # tasks that need no more results
         self.tiered: list[ev.WorkerTiered] = []
-        self.joined: list[ev.WorkerJoined] = []
+        self.joined: list[tuple[int, ev.WorkerJoined]] = []  # with the sequence of each
         self.frauds: list[ev.FraudDetected] = []
         self.jobs: set[str] = set()
 
@@ -356,7 +356,7 @@ class Views:
             joined_ms=recorded.at_ms,
         )
         self._touched_workers.add(event.worker)
-        self.outbox.joined.append(event)
+        self.outbox.joined.append((recorded.seq, event))
 
     def _worker_tiered(self, event: ev.WorkerTiered, _recorded: Recorded) -> None:
         worker = self.workers.get(event.worker)
