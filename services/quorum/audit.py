@@ -8,6 +8,8 @@ in all of them. The bytes checked are read by the digest that was voted for.
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -20,6 +22,7 @@ from shardy_common.engine import Engine
 from shardy_common.wire.job import Operand, Tile
 from shardy_quorum.task import Examination, Findings
 
+log = logging.getLogger("shardy.quorum")
 _STACK_BYTES_MAX = 64 * 1024 * 1024
 _PREPARED_BYTES_MAX = 256 * 1024 * 1024
 
@@ -39,14 +42,29 @@ class Auditor:
         stacks: dict[tuple[str, int, int], list[tuple[int, str]]] = {}
         for i, request in enumerate(requests):
             if request.purpose == "compare":
-                self._compare(request, findings[i])
+                with self._guarded([(i, digest) for digest in request.digests], findings):
+                    self._compare(request, findings[i])
             else:
                 for digest in request.digests:
                     stacks.setdefault((request.job, request.tile.col0, request.tile.cols), []).append((i, digest))
         for members in stacks.values():
             for group in _groups(requests, members):
-                self._audit(requests, group, findings)
+                with self._guarded(group, findings):
+                    self._audit(requests, group, findings)
         return findings
+
+    @contextlib.contextmanager
+    def _guarded(self, group: list[tuple[int, str]], findings: list[Findings]) -> Iterator[None]:
+        """What cannot be examined is `missing`: nobody is blamed, others are asked, and after a bounded number of
+        replicas the task is a dead letter. One odd task must not stop the audits of all others."""
+        try:
+            yield
+        except Exception:
+            log.exception("results of %d tasks could not be examined", len(group))
+            for i, digest in group:
+                found = findings[i]
+                if digest not in found.right and digest not in found.wrong and digest not in found.missing:
+                    found.missing.append(digest)
 
     # -- Freivalds ------------------------------------------------------------------------------------------------
 
