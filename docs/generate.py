@@ -1,0 +1,216 @@
+"""`python docs/generate.py` writes docs/subjects.md and docs/cli.md from the code; `--check` only compares.
+
+What is derived: events, their fields and docstrings from the wire package, who folds them from each service's filters,
+commands from the command line itself. What stands here: who emits an event.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import msgspec
+import typer
+
+from shardy_client.cli import app
+from shardy_common.wire import events as ev
+from shardy_common.wire import subjects
+from shardy_common.wire.job import JobSpec, Operand, Pre, Tile
+from shardy_dlq.letters import Letters
+from shardy_gateway.views import Views
+from shardy_gossip_bridge.directory import Directory
+from shardy_matchmaker.core import MatchmakerCore
+from shardy_prover_verifier.registry import Registry
+from shardy_quorum.core import QuorumCore
+
+HERE = Path(__file__).parent
+
+FOLDERS: dict[str, Sequence[str]] = {
+    "gateway": Views.filters,
+    "matchmaker": MatchmakerCore.filters,
+    "quorum": QuorumCore.filters,
+    "dlq": Letters.filters,
+    "prover-verifier": Registry.filters,
+    "gossip-bridge": Directory.filters,
+}
+EMITTERS = {
+    "job.submitted": "gateway",
+    "job.completed": "matchmaker",
+    "job.failed": "matchmaker",
+    "job.cancelled": "gateway",
+    "task.created": "matchmaker",
+    "task.assigned": "matchmaker",
+    "task.expired": "matchmaker",
+    "task.disputed": "quorum",
+    "task.verified": "quorum",
+    "task.unresolved": "matchmaker",
+    "result.submitted": "gateway",
+    "result.failed": "gateway",
+    "fraud.detected": "quorum",
+    "worker.joined": "gateway",
+    "worker.tiered": "matchmaker",
+    "worker.left": "gateway",
+    "gateway.started": "gateway",
+    "verifier.registered": "nobody yet",
+    "dlq.recorded": "dlq; any service that meets bytes it cannot decode",
+}
+VALUES = {Path: "FILE", str: "TEXT", int: "N", float: "NUMBER"}
+PARTS: tuple[type[msgspec.Struct], ...] = (JobSpec, Operand, Pre, Tile, ev.Lease, ev.Probe)
+
+
+def matches(pattern: str, subject: str) -> bool:
+    """Whether a filter takes a subject; both have three tokens."""
+    return all(want in ("*", have) for want, have in zip(pattern.split("."), subject.split("."), strict=True))
+
+
+def type_text(kind: Any) -> str:
+    """`dict[str, list[str]]`, `Tile`, `int or none`."""
+    arguments = [argument for argument in get_args(kind) if argument is not type(None)]
+    if type(None) in get_args(kind):
+        return " or ".join(map(type_text, arguments)) + " or none"
+    if arguments:
+        return f"{kind.__origin__.__name__}[{', '.join(map(type_text, arguments))}]"
+    return str(kind.__name__)
+
+
+def fields_table(struct: type[msgspec.Struct]) -> Iterator[str]:
+    yield "| field | type | default |"
+    yield "|---|---|---|"
+    for field in msgspec.structs.fields(struct):
+        default = "" if field.required else f" `{default_of(field)!r}`"
+        yield f"| `{field.name}` | {type_text(field.type)} |{default} |"
+
+
+def default_of(field: msgspec.structs.FieldInfo) -> Any:
+    return field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()
+
+
+def own_doc(struct: type) -> str:
+    """The docstring that the class itself has, as a paragraph."""
+    text = struct.__dict__.get("__doc__") or ""
+    return "\n".join(line.strip() for line in text.strip().splitlines())
+
+
+def subjects_page() -> str:
+    lines = [
+        "# Events and their subjects",
+        "",
+        "Written by `make docs`; change the code, not this page.",
+        "",
+        f"The stream `{subjects.STREAM}` takes the subjects {', '.join(f'`{s}`' for s in subjects.STREAM_SUBJECTS)}."
+        " A payload is a JSON map whose key `e` holds the tag; fields at their defaults may be absent. Headers carry"
+        " `Nats-Msg-Id` and, where there is a job, `traceparent`.",
+        "",
+        "| event | emitted by | folded by |",
+        "|---|---|---|",
+    ]
+    for event in ev.EVENT_TYPES:
+        lines.append(
+            f"| [`{event.name}`](#{event.name.replace('.', '')}) | {EMITTERS[event.name]} | {folded_by(event)} |"
+        )
+    for event in ev.EVENT_TYPES:
+        entity = event.name.partition(".")[0]
+        key = {"result": "task", "fraud": "task", "dlq": "entry", "verifier": "version"}.get(entity, entity)
+        lines += ["", f"## {event.name}", "", f"Subject `{event.name}.<{key}>`, tag `{event.__struct_config__.tag}`."]
+        if own_doc(event):
+            lines += ["", own_doc(event)]
+        lines += ["", *fields_table(event)]
+    lines += ["", "## Parts of events"]
+    for part in PARTS:
+        form = "list in this order" if part.__struct_config__.array_like else "map"
+        lines += ["", f"### {part.__name__}", "", f"{own_doc(part)} Written as a {form}.", "", *fields_table(part)]
+    lines += [
+        "",
+        "## Beside the log",
+        "",
+        f"`{subjects.control('<service>', 'status')}` and `{subjects.control('<service>', 'rebuild')}` are"
+        " request/reply subjects that every service answers; they are no events.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def folded_by(event: type[ev.Event]) -> str:
+    found = [name for name, filters in FOLDERS.items() if any(matches(f, f"{event.name}.x") for f in filters)]
+    return ", ".join(found) or "nobody yet"
+
+
+# -- the command line -------------------------------------------------------------------------------------------------
+
+
+def commands() -> dict[str, Any]:
+    """The click commands by name, in the order of the help."""
+    return dict(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
+
+
+def option_text(option: Any) -> str:
+    names = [*option.opts, *option.secondary_opts]
+    shown = ", ".join(f"`{name}`" for name in names)
+    return shown if option.is_flag else f"{shown} {option.metavar or VALUES[option.type_descriptor.annotation]}"
+
+
+def default_text(option: Any) -> str:
+    if isinstance(option.show_default, str):
+        return option.show_default
+    if option.required:
+        return "required"
+    if option.default is None or option.default is False or option.default == "" or option.show_default is False:
+        return ""
+    return f"`{option.default}`"
+
+
+def cli_page() -> str:
+    lines = [
+        "# The command line",
+        "",
+        "Written by `make docs`; change the code, not this page. `shardy COMMAND --help` says the same.",
+        "",
+        "Exit codes: 0 done, 1 the job or worker failed, 2 wrong usage or input, 3 the mesh cannot be reached, 4 it"
+        " refused.",
+    ]
+    for name, command in commands().items():
+        arguments = [p for p in command.params if p.param_type_name == "argument"]
+        options = [p for p in command.params if p.param_type_name == "option"]
+        usage = " ".join(["shardy", name, *(a.metavar or a.name.upper() for a in arguments)])
+        lines += ["", f"## shardy {name}", "", f"    {usage}{' [OPTIONS]' if options else ''}", ""]
+        lines += [line.strip() for line in (command.help or "").strip().splitlines()]
+        if arguments:
+            lines += ["", "| argument | |", "|---|---|"]
+            lines += [f"| `{a.metavar or a.name.upper()}` | {a.help or ''} |" for a in arguments]
+        if options:
+            lines += ["", "| option | default | |", "|---|---|---|"]
+            for option in options:
+                help_text = (option.help or "") + (f" (environment: `{option.envvar}`)" if option.envvar else "")
+                lines.append(f"| {option_text(option)} | {default_text(option)} | {help_text} |".replace("|  |", "| |"))
+    return "\n".join(lines) + "\n"
+
+
+PAGES = {"subjects.md": subjects_page, "cli.md": cli_page}
+
+
+def stale() -> list[str]:
+    """Pages that differ from what would be written."""
+    return [
+        name
+        for name, page in PAGES.items()
+        if not (HERE / name).is_file() or (HERE / name).read_text(encoding="utf-8") != page()
+    ]
+
+
+def main() -> int:
+    if sys.argv[1:] == ["--check"]:
+        old = stale()
+        if old:
+            print(f"not up to date: {', '.join(old)}; run make docs", file=sys.stderr)
+        return 1 if old else 0
+    if sys.argv[1:]:
+        print("usage: python docs/generate.py [--check]", file=sys.stderr)
+        return 2
+    for name, page in PAGES.items():
+        (HERE / name).write_text(page(), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
