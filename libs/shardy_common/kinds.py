@@ -178,9 +178,8 @@ class Stream(Kind):
 
     def ops(self, spec: JobSpec, rows: int, cols: int) -> int:
         # per element: four arithmetic steps, but bound by memory traffic; 40 makes a GOPS figure of the integer
-        # probe predict its time within a factor of about two
-        warm = spec.pre.warm_rows if spec.pre else 0
-        return 40 * (rows + warm) * cols
+        # probe predict its time within a factor of about two. Each segment also runs through its warm-up rows.
+        return math.ceil(40 * rows * cols * _warm_factor(spec.pre))
 
     def input_bytes(self, spec: JobSpec, rows: int, cols: int) -> int:
         warm = spec.pre.warm_rows if spec.pre else 0
@@ -305,12 +304,24 @@ def _checked_pre(pre: Pre) -> Pre:
             "use alpha ≥ 0.0003",
             limit=f"warm-up ≤ {limits.WARM_ROWS_MAX} rows",
         )
+    if warm > limits.WARM_FACTOR_MAX * pre.segment_rows:
+        least = math.ceil(warm / limits.WARM_FACTOR_MAX)
+        raise Refused(
+            f"pre.alpha = {pre.alpha} remembers {warm} rows, and each segment of {pre.segment_rows} rows runs through "
+            f"them first: use segment_rows ≥ {least}",
+            limit=f"warm-up ≤ {limits.WARM_FACTOR_MAX} segments",
+        )
     return Pre(pre.lo, pre.hi, pre.ema_axis, pre.alpha, pre.segment_rows, pre.scale, warm)
 
 
 def _float32(x: float) -> float:
     """The value that the engine sees. It refuses what float32 makes equal or zero, so the check is made on that."""
     return struct.unpack("<f", struct.pack("<f", x))[0]
+
+
+def _warm_factor(pre: Pre | None) -> float:
+    """Rows run through for each row produced."""
+    return 1.0 + pre.warm_rows / pre.segment_rows if pre is not None else 1.0
 
 
 def _segment(pre: Pre | None) -> int:

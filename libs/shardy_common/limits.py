@@ -15,6 +15,7 @@ AUDIT_ROUNDS = 2
 AUDIT_ROUNDS_MAX = 8
 ATTEMPTS_MAX = 12  # leases of one task before it is given up as unresolved
 WARM_ROWS_MAX = 65_536
+WARM_FACTOR_MAX = 16  # warm-up rows for each row of a segment: what smoothing may cost in all
 RESULT_BYTES_MAX = BLOB_BYTES_MAX
 JOBS_ACTIVE_PER_REQUESTER_MAX = 1_000
 PROBE_SIDE = 512  # m = n = k of the joining probe, docs/protocol.md §2.1

@@ -73,6 +73,7 @@ class FoldLoop:
         self._rebuild: asyncio.Future[dict[str, Any]] | None = None
         self._reader: Any = None
         self._stopping = False
+        self._letters: set[str] = set()
         self._uncommitted = 0
         self._last_seq = 0
         self._commit_at = 0.0
@@ -123,8 +124,12 @@ class FoldLoop:
         self.folded += len(events)
 
     def flush(self) -> None:
-        """Write what has been folded: one row for each thing that changed, and the checkpoint, in one transaction."""
-        if self._uncommitted:
+        """Write what has been folded: one row for each thing that changed, and the checkpoint, in one transaction.
+
+        Not while a dead letter is on its way: the checkpoint must not pass an undecodable event before its letter is
+        in the log, or a crash would lose it.
+        """
+        if self._uncommitted and not self._letters:
             self.projection.commit(self.core.rows(), self._last_seq)
             self._uncommitted = 0
 
@@ -143,14 +148,21 @@ class FoldLoop:
         finally:
             self._in_flight -= len(items)
         refused = 0
+        again: list[Append] = []
         for item, outcome in zip(items, outcomes, strict=True):
             accepted = isinstance(outcome, Appended)
             refused += not accepted
+            if item.event.entity_id in self._letters:
+                if accepted:
+                    self._letters.discard(item.event.entity_id)
+                else:
+                    again.append(item)
             if self._settled is not None:
                 self._settled(item, accepted)
         if refused:
             self.conflicts += refused
             await asyncio.sleep(0.02)  # let the events that won be read before deciding again
+            self.propose(again)
             self.wake()
 
     def wake(self) -> None:
@@ -167,7 +179,8 @@ class FoldLoop:
         log.error("%s: event %d on %s cannot be decoded; dead-lettered", self.name, recorded.seq, recorded.subject)
         evidence = {"reader": self.name, "bytes": recorded.payload[:512].hex()}
         event = DlqRecorded(f"poison-{recorded.seq}", "poison", recorded.subject, recorded.seq, evidence)
-        self.propose([Append(event, f"poison/{recorded.seq}", 0)])
+        self._letters.add(event.entry)
+        self.propose([Append(event, f"poison/{recorded.seq}")])
 
     # -- rebuild --------------------------------------------------------------------------------------------------
 

@@ -20,6 +20,7 @@ from shardy_common.blobs import DirectoryStore
 from shardy_common.errors import Refused, Transient
 from shardy_common.log import Append, Appended, JetStreamLog, Projection, Recorded
 from shardy_common.service import FoldLoop
+from shardy_common.tracing import Tracer
 from shardy_common.wire.events import GatewayStarted
 from shardy_gateway.api import router
 from shardy_gateway.config import GatewaySettings
@@ -27,7 +28,7 @@ from shardy_gateway.hub import Hub
 from shardy_gateway.join import Door, Gateway
 from shardy_gateway.probes import Probes
 from shardy_gateway.state import GatewayState
-from shardy_gateway.views import TABLES, VERSION, Views
+from shardy_gateway.views import TABLES, VERSION, Outbox, Views
 
 log = logging.getLogger("shardy.gateway")
 
@@ -95,9 +96,12 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         hub.views = state.views
         hub.deliver(outbox)
         state.notify(outbox.jobs)
+        if tracer.enabled and loop.live.is_set():
+            _trace_ended(tracer, outbox)
 
     loop = FoldLoop("gateway", event_log, projection, Views, observe=observe, tick_s=1.0)
     hub = Hub(loop.core, event_log, blobs)  # type: ignore[arg-type]
+    tracer = Tracer("gateway")
     probes = Probes()
     loop.core.flush = loop.flush  # type: ignore[attr-defined]
     state = GatewayState(name, event_log, blobs, hub, loop, settings.api_keys_file)
@@ -120,9 +124,17 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         probes.close()
+        tracer.close()
         await event_log.close()
         projection.close()
         blobs.close()
+
+
+def _trace_ended(tracer: Tracer, outbox: Outbox) -> None:
+    """One span a job, from its submission to its end."""
+    for job in outbox.ended:
+        attributes = {"shardy.job": job.id, "shardy.state": job.state, "shardy.tasks": job.tasks_verified}
+        tracer.record(f"job {job.spec.kind}", job.trace, job.created_ms, job.ended_ms, attributes)
 
 
 async def _announce(event_log: JetStreamLog, name: str, instance: str) -> None:

@@ -114,6 +114,7 @@ class Outbox:
         self.joined: list[tuple[int, ev.WorkerJoined]] = []  # with the sequence of each
         self.frauds: list[ev.FraudDetected] = []
         self.jobs: set[str] = set()
+        self.ended: list[JobView] = []
 
 
 class Views:
@@ -257,6 +258,7 @@ class Views:
             self._touched_tasks[task_id] = task
             self.outbox.dropped.append(task)
         self._touch_job(job)
+        self.outbox.ended.append(job)
 
     def _task_created(self, event: ev.TaskCreated, _recorded: Recorded) -> None:
         job = self.jobs.get(event.job)

@@ -190,17 +190,18 @@ class Matchmaker:
             leases: list[ev.Lease] = []
             tried = {lease.worker for lease in task.leases.values()}
             barred_workers = {lease.worker for lease in task.leases.values() if lease.state != EXPIRED}
-            barred_addresses = {lease.address for lease in task.leases.values() if lease.state not in (EXPIRED, FAILED)}
+            # a lease that ran out may still be answered late, so its address has had its voice whatever came of it
+            heard = {lease.address for lease in task.leases.values()}
             room = limits.ATTEMPTS_MAX - len(task.leases)
             while len(leases) < min(task.need - task.counting, room):
                 # whoever let it expire before gets it again only when nobody else can have it
-                worker = pool.pick(barred_workers | tried, barred_addresses)
-                worker = worker or pool.pick(barred_workers, barred_addresses)
+                worker = pool.pick(barred_workers | tried, heard)
+                worker = worker or pool.pick_again(tried - barred_workers, _strangers(task, tried))
                 if worker is None:
                     break
                 leases.append(self._lease(pool, worker, task.id, len(task.leases) + len(leases), task.ops, now_ms))
                 barred_workers.add(worker.id)
-                barred_addresses.add(worker.address)
+                heard.add(worker.address)
             if leases:
                 spent = any(lease.state in (EXPIRED, FAILED) for lease in task.leases.values())
                 cause = "retry" if spent else "replica"
@@ -260,6 +261,12 @@ class Matchmaker:
         self.overlay.tasks.add(task.id)
         trace = self.fold.jobs[task.job].trace if task.job in self.fold.jobs else ""
         out.append(Append(event, f"{msg_id}/{task.seq}", task.seq, subjects.of_entity("task", task.id), trace=trace))
+
+
+def _strangers(task: TaskState, tried: set[str]) -> dict[str, set[str]]:
+    """For each worker that had the task: the addresses at which somebody else had it."""
+    leases = task.leases.values()
+    return {worker: {lease.address for lease in leases if lease.worker != worker} for worker in tried}
 
 
 def _shape(job: JobState) -> tuple[int, int]:

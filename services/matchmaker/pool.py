@@ -88,6 +88,11 @@ class Pool:
             return None
         return min(fitting, key=lambda c: (c.load_ms, self._rng.random()))
 
+    def pick_again(self, returning: set[str], strangers: dict[str, set[str]]) -> Candidate | None:
+        """One of the returning workers, unless somebody else had the task at the address where it is now."""
+        fitting = [c for c in self._items if c.id in returning and (self._same or c.address not in strangers[c.id])]
+        return min(fitting, key=lambda c: c.load_ms) if fitting else None
+
     def lend(self, candidate: Candidate, work_ms: float) -> None:
         candidate.room -= 1
         candidate.load_ms += work_ms

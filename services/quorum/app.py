@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 from shardy_common.blobs import DirectoryStore
 from shardy_common.config import Settings
 from shardy_common.log import Append, JetStreamLog, Projection
 from shardy_common.service import FoldLoop
+from shardy_common.tracing import Tracer
 from shardy_quorum.audit import Auditor
 from shardy_quorum.core import TABLES, VERSION, QuorumCore
 from shardy_quorum.task import Examination
@@ -23,6 +25,7 @@ async def build(settings: Settings, event_log: JetStreamLog) -> FoldLoop:
     auditor = await asyncio.get_running_loop().run_in_executor(
         thread, lambda: Auditor(DirectoryStore(settings.blob_dir))
     )
+    tracer = Tracer("quorum")
     waiting: list[Examination] = []
     running: list[asyncio.Task[None]] = []
 
@@ -31,8 +34,17 @@ async def build(settings: Settings, event_log: JetStreamLog) -> FoldLoop:
         while waiting:
             batch = list(waiting)
             waiting.clear()
+            started = time.time() * 1e3
             findings = await asyncio.get_running_loop().run_in_executor(thread, auditor.examine, batch)
-            for found in findings:
+            for found, examination in zip(findings, batch, strict=True):
+                if tracer.enabled:
+                    job = loop.core.quorum.jobs.get(examination.job)  # type: ignore[attr-defined]
+                    attributes = {
+                        "shardy.task": found.task,
+                        "shardy.wrong": len(found.wrong),
+                        "shardy.batch": len(batch),
+                    }
+                    tracer.record(examination.purpose, job.trace if job else "", started, time.time() * 1e3, attributes)
                 loop.propose(loop.core.quorum.judge(found))  # type: ignore[attr-defined]
                 for digest, row in found.wrong.items():
                     log.warning("task %s: result %s is wrong in row %d", found.task, digest[:16], row)

@@ -91,6 +91,10 @@ REFUSED: dict[str, tuple[JobSpec, list[str]]] = {
     "alpha NaN": (stream(pre=pre(alpha=float("nan"))), ["alpha is over 0"]),
     "an alpha that is 0 in float32": (stream(pre=pre(alpha=1e-60, ema_axis=1)), ["alpha is over 0"]),
     "another scale": (stream(pre=pre(scale="column")), ["row or tensor"]),
+    "segments far shorter than their warm-up": (
+        stream(pre=pre(ema_axis=0, alpha=0.01, segment_rows=8)),
+        ["remembers", "segment_rows ≥"],
+    ),
     "empty segments": (stream(pre=pre(segment_rows=0)), ["segment_rows is 1 to"]),
     "endless memory": (stream(pre=pre(ema_axis=0, alpha=0.0001)), ["remembers", "65536", "alpha ≥ 0.0003"]),
     "no rows a task": (matmul(task_rows=0), ["positive multiple of 1"]),

@@ -22,6 +22,7 @@ import numpy as np
 PACKED_BYTES_MAX = 64 * 1024
 _OPEN_FILES_MAX = 64
 _LOCATED_MAX = 10_000
+_MAPPED_BYTES_MIN = 1 << 20
 
 
 class BlobStore(Protocol):
@@ -163,8 +164,9 @@ class DirectoryStore:
         """A read-only array over the bytes from offset: memory-mapped for large blobs, read for packed ones."""
         count = int(np.prod(shape))
         name, _, _ = self._locate(digest)
-        if name.startswith("packs/"):
-            return np.frombuffer(self.read(digest, offset, count * np.dtype(dtype).itemsize), dtype).reshape(shape)
+        size = count * np.dtype(dtype).itemsize
+        if name.startswith("packs/") or size <= _MAPPED_BYTES_MIN:  # mapping a few rows costs more than reading them
+            return np.frombuffer(self.read(digest, offset, size), dtype).reshape(shape)
         return np.memmap(self.root / name, dtype=dtype, mode="r", offset=offset, shape=shape)
 
     def close(self) -> None:

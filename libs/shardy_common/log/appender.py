@@ -16,6 +16,7 @@ from nats.aio.subscription import Subscription
 
 from shardy_common.log.client import LogClient, hpub
 from shardy_common.log.types import Append, Appended, Conflict, Outcome, Unknown
+from shardy_common.tracing import new_traceparent
 from shardy_common.wire.events import encode
 
 _WRONG_LAST_SEQUENCE = (10071, 10164)  # by subject; the second code is newer servers' constant of the same refusal
@@ -114,9 +115,7 @@ class Appender:
 
 
 def _headers(item: Append) -> str:
-    lines = f"Nats-Msg-Id: {item.msg_id}\r\n"
-    if item.trace:
-        lines += f"traceparent: {item.trace}\r\n"
+    lines = f"Nats-Msg-Id: {item.msg_id}\r\ntraceparent: {item.trace or new_traceparent()}\r\n"
     if item.expect is not None:
         lines += f"Nats-Expected-Last-Subject-Sequence: {item.expect}\r\n"
         if item.expect_filter:

@@ -32,6 +32,8 @@ class JetStreamReader:
         # Catching up, a consumer with several filters costs the server about 370 µs a message, one with one filter or
         # none 5 µs (nats-server 2.15). So several filters are applied here, unless nearly nothing passes them.
         self._filters_at_server = len(self._filters) == 1 or all(f.startswith(RARE) for f in self._filters)
+        if not self._filters_at_server and not all(f.endswith((".*", ".>")) for f in self._filters):
+            raise ValueError("several filters at once choose by entity and event only: end each in .* or .>")
         self._wanted: dict[bytes, bool] = {}  # `<entity>.<event>` seen so far → whether a filter matches it
         self._after = after  # last sequence taken into the backlog
         self._backlog: deque[tuple[bytes, int, int, bytes, bytes | None]] = deque()
