@@ -98,7 +98,7 @@ class Hub:
         def flush() -> None:
             nonlocal carried
             if entries:
-                session.send({"t": "lease", "leases": list(entries), "carry": list(carry)}, list(segments))
+                session.post({"t": "lease", "leases": list(entries), "carry": list(carry)}, list(segments))
             entries.clear()
             carry.clear()
             segments.clear()
@@ -158,7 +158,7 @@ class Hub:
                     by_session.setdefault(worker, []).append(lease)
         for worker, leases in by_session.items():
             for start in range(0, len(leases), CANCELS_PER_FRAME_MAX):
-                self.sessions[worker].send({"t": "cancel", "leases": leases[start : start + CANCELS_PER_FRAME_MAX]})
+                self.sessions[worker].post({"t": "cancel", "leases": leases[start : start + CANCELS_PER_FRAME_MAX]})
 
     # -- results in -----------------------------------------------------------------------------------------------
 

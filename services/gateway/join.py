@@ -165,7 +165,7 @@ class Door:
         if tiered.tier == "too-small":
             raise CloseSession(4401, "this device is too small for any tier: it needs at least 16 MiB")
         self.tokens[session.token] = session
-        session.send(
+        session.open(
             {
                 "t": "tier",
                 "tier": tiered.tier,

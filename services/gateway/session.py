@@ -39,6 +39,7 @@ class Session:
         self._budget = float(FRAMES_PER_S * FRAMES_BURST_S)
         self._budget_at = time.monotonic()
         self._out: asyncio.Queue[bytes] = asyncio.Queue(OUT_FRAMES_MAX)
+        self._early: list[tuple[dict[str, Any], list[bytes] | None]] | None = []
         self._ended = asyncio.Event()
 
     async def receive(self) -> tuple[dict[str, Any], list[memoryview]]:
@@ -69,6 +70,23 @@ class Session:
             self._out.put_nowait(frame.encode(header, segments or ()))
         except asyncio.QueueFull:
             self.close(CloseSession(4408, "frames are not being read; reconnect", 1_000))
+
+    def open(self, tier: dict[str, Any]) -> None:
+        """Send the tier frame, and after it whatever was posted before: the log may lend work to a worker in the same
+        batch that gives it its tier, and a worker takes a lease before its tier as a breach of the protocol."""
+        self.send(tier)
+        early, self._early = self._early or [], None
+        for header, segments in early:
+            self.send(header, segments)
+
+    def post(self, header: dict[str, Any], segments: list[bytes] | None = None) -> None:
+        """Queue a frame for a joined worker; held back until the session is open."""
+        if self._early is None:
+            self.send(header, segments)
+        elif len(self._early) >= OUT_FRAMES_MAX:
+            self.close(CloseSession(1012, "the mesh was too fast; reconnect", 1_000))
+        else:
+            self._early.append((header, segments))
 
     def close(self, why: CloseSession) -> None:
         if self.closing is None:
