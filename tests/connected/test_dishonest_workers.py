@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from meshkit import (
     BANNED_EXIT,
     Workers,
@@ -23,7 +26,7 @@ from meshkit import (
     until,
     workers_named,
 )
-from rawsocket import RawWorker
+from rawsocket import Closed, RawWorker
 
 from shardy_client import AsyncMesh, PreExec
 from shardy_common.stack import Stack
@@ -85,8 +88,11 @@ async def test_a_liar_is_named_and_banned(
     assert {lease.rpartition("-")[0] for lease in lies} <= set(verdicts)
     await check_log(stack, job.id, frauds=len(lies))
 
-    await workers.start(name, mode="honest", key=key, joined=False)  # it repents, but the key is spent
-    assert await workers.exit_code(name) == BANNED_EXIT
+    spent = load_pem_private_key(key.read_bytes(), None)
+    assert isinstance(spent, Ed25519PrivateKey)
+    async with RawWorker(stack, name, key=spent) as again:
+        await again.send({"t": "auth", "sig": again.sign(await again.hello())})
+        assert (await again.closed()).code == 4403
 
 
 async def test_colluders_are_both_caught_by_audits(
@@ -105,6 +111,7 @@ async def test_colluders_are_both_caught_by_audits(
         assert await workers.exit_code(name) == BANNED_EXIT
 
 
+@pytest.mark.slow
 async def test_a_float32_liar_is_caught(
     honest: Workers, workers: Workers, http: httpx.AsyncClient, mesh: AsyncMesh, rng: np.random.Generator
 ) -> None:
@@ -148,7 +155,8 @@ async def test_a_raw_lie_is_fraud_only_when_the_bytes_are_wrong(
         data = bytearray(await raw.compute(lease))
         data[-1] ^= 1
         assert await raw.result(lease, bytes(data)) == "accepted"
-        assert await raw.result(lease, bytes(data)) in ("accepted", "late")
+        with contextlib.suppress(Closed):  # the second may find the door shut already
+            assert await raw.result(lease, bytes(data)) in ("accepted", "late")
         closed = await raw.closed()
         assert closed.code == 4403 and closed.bye is not None
         fraud = await caught(http, "bit")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import numpy as np
@@ -12,11 +13,13 @@ import pytest
 import pytest_asyncio
 from blake3 import blake3
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from fastapi import WebSocket
 from meshkit import Workers, int8, product, same, until, workers_named
-from rawsocket import Closed, Header, RawWorker, frame
+from rawsocket import Closed, Header, RawWorker, frame, unframe
 
 from shardy_client import AsyncMesh
 from shardy_common.stack import Stack
+from shardy_gateway.session import Session
 
 MIB = 1 << 20
 NAN, INF = float("nan"), float("inf")
@@ -383,6 +386,33 @@ async def test_leases_come_back_from_a_worker_that_fails_or_leaves(
             await job.wait(timeout_s=90)
             same(await job.result(), product(a, b))
             assert job.last["frauds"] == []
+
+
+async def test_no_lease_comes_before_the_tier(stack: Stack, mesh: AsyncMesh, rng: np.random.Generator) -> None:
+    """Work waits for a fourth worker and is lent, or called back, the moment one has its tier: the tier comes first."""
+    for i in range(12):
+        job = await mesh.submit_matmul(int8(rng, 40, 8), int8(rng, 8, 4), redundancy=4, task_rows=1)
+        async with RawWorker(stack) as raw:
+            if i % 3 == 0:
+                await asyncio.gather(raw.join(), job.cancel())
+            else:
+                await raw.join()
+                await raw.lease_of(job.id)
+                await job.cancel()
+            await raw.leave()
+
+
+async def test_a_session_holds_frames_back_until_it_is_open() -> None:
+    """The same without luck: what is posted early leaves after the tier frame, in order."""
+    session = Session(cast("WebSocket", None), "session", "worker", "::1", "agent", "token")
+    session.post({"t": "lease", "n": 1}, [b"operand"])
+    session.post({"t": "cancel", "n": 2})
+    assert session._out.empty()
+    session.open({"t": "tier"})
+    session.post({"t": "lease", "n": 3})
+    sent = [unframe(session._out.get_nowait()) for _ in range(4)]
+    assert [header["t"] for header, _ in sent] == ["tier", "lease", "cancel", "lease"]
+    assert sent[1][1] == [b"operand"] and session._out.empty()
 
 
 async def test_cancelled_work_is_called_back(stack: Stack, mesh: AsyncMesh, rng: np.random.Generator) -> None:
