@@ -3,7 +3,7 @@
 FROM node:22-slim AS page
 WORKDIR /src/web-worker
 COPY web-worker/package.json web-worker/package-lock.json ./
-RUN npm install --no-save --silent --no-audit --no-fund
+RUN npm ci --silent --no-audit --no-fund
 COPY libs/shardy_common/engine /src/libs/shardy_common/engine
 COPY libs/shardy_common/kernels /src/libs/shardy_common/kernels
 COPY web-worker ./
