@@ -280,9 +280,17 @@ def ensure_api_key(data_dir: Path) -> str:
 
 
 def free_port(host: str) -> int:
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])
+    """A port that nobody listens on, outside the range from which systems take the ports of outgoing connections: so
+    nothing can come to use it between this look and its use by a server."""
+    for _ in range(200):
+        port = 20_000 + secrets.randbelow(10_000)
+        with socket.socket() as probe:
+            try:
+                probe.bind((host, port))
+            except OSError:
+                continue
+            return port
+    raise StackError(f"no free port between 20000 and 29999 on {host}")
 
 
 def _nats_server() -> str:

@@ -11,13 +11,13 @@ import sys
 import time
 from pathlib import Path
 
+from shardy_common.stack import free_port
+
 
 class NatsProcess:
     def __init__(self, store: Path) -> None:
         self.store = store
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = int(probe.getsockname()[1])
+        self.port = free_port("127.0.0.1")
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
