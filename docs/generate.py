@@ -101,7 +101,7 @@ def subjects_page() -> str:
         "",
         f"The stream `{subjects.STREAM}` takes the subjects {', '.join(f'`{s}`' for s in subjects.STREAM_SUBJECTS)}."
         " A payload is a JSON map whose key `e` holds the tag; fields at their defaults may be absent. Headers carry"
-        " `Nats-Msg-Id` and, where there is a job, `traceparent`.",
+        " `Nats-Msg-Id` and `traceparent`.",
         "",
         "| event | emitted by | folded by |",
         "|---|---|---|",
