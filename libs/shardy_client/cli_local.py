@@ -74,7 +74,9 @@ def up(
     data_dir: DataDir = Path(".data"),
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines join.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port of the API and the worker page.")] = 8765,
-    demo: Annotated[bool, typer.Option("--demo", help="Let several workers join from one address.")] = False,
+    demo: Annotated[
+        bool, typer.Option("--demo", help="Let devices behind one address check each other: one machine only.")
+    ] = False,
 ) -> None:
     """Run a whole mesh on this machine until Ctrl-C: log, services, API and worker page."""
     if not 0 <= port <= 65_535:

@@ -89,7 +89,7 @@ def _page() -> Check:
         built,
         False,
         "built" if built else "not built: browsers cannot join",
-        "in a source tree: make web (needs Node 20 or newer)",
+        "in a source tree: make page (needs Node 20 or newer)",
     )
 
 

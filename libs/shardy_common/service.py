@@ -45,6 +45,7 @@ class Core(Protocol):
 class FoldLoop:
     """react: called after each batch once the log has been caught up with, and every tick_s; may propose().
 
+    observe: called with each batch after it is folded; seen_before: in its place for what a rebuild repeats.
     make_core builds an empty core: used at start, and again by rebuild().
     """
 
@@ -58,12 +59,14 @@ class FoldLoop:
         react: Callable[[], Awaitable[None]] | None = None,
         settled: Callable[[Append, bool], None] | None = None,
         observe: Callable[[list[Recorded]], Awaitable[None]] | None = None,
+        seen_before: Callable[[], None] | None = None,
         tick_s: float = 0.2,
     ) -> None:
         self.name, self.log, self.projection = name, event_log, projection
         self.make_core = make_core
         self.core = make_core()
         self._react, self._settled, self._observe, self._tick_s = react, settled, observe, tick_s
+        self._seen_before = seen_before
         self.live = asyncio.Event()
         self.folded = 0
         self.conflicts = 0
@@ -196,6 +199,7 @@ class FoldLoop:
         started = time.monotonic()
         await self._reader.close()
         self.flush()
+        before = self._last_seq
         self.live.clear()
         self.projection.reset()
         self.core = self.make_core()
@@ -207,6 +211,10 @@ class FoldLoop:
             if events:
                 self.fold(events)
                 count += len(events)
+                if events[-1].seq > before and self._observe is not None:
+                    await self._observe(events)  # what came meanwhile is news; what was seen before is not
+                elif self._seen_before is not None:
+                    self._seen_before()
             if self._uncommitted >= COMMIT_EVENTS:
                 self.flush()
             if self._reader.caught_up:

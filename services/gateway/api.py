@@ -119,7 +119,10 @@ async def _receive(request: Request, bytes_max: int, expected: str | None) -> tu
     announced = request.headers.get("content-length", "")
     if announced.isdigit() and int(announced) > bytes_max:
         raise _too_large(bytes_max)
-    writer = _state(request).blobs.writer()
+    try:
+        writer = _state(request).blobs.writer()
+    except OSError as error:
+        raise Transient(f"the mesh could not store the bytes ({error.strerror}); try again later") from None
     try:
         async for chunk in request.stream():
             if writer.size + len(chunk) > bytes_max:
@@ -210,7 +213,11 @@ async def submit(request: Request, wait: Wait = 0, content_type: Annotated[str, 
     """Submit a job: JSON naming stored blobs, or a frame with small operands inline."""
     state, key = _state(request), requester(request)
     if content_type.startswith(jobs.FRAME_TYPE):
-        body = jobs.read_frame(await _body(request, frame.FRAME_BYTES_MAX), state.blobs)
+        whole = await _body(request, frame.FRAME_BYTES_MAX)
+        try:
+            body = jobs.read_frame(whole, state.blobs)
+        except OSError as error:
+            raise Transient(f"the mesh could not store the operands ({error.strerror}); try again later") from None
     else:
         body = jobs.read_json(await _body(request, jobs.JSON_BYTES_MAX))
     spec = jobs.read_spec(body)
@@ -237,7 +244,7 @@ async def list_jobs(
 ) -> dict[str, Any]:
     state, key = _state(request), requester(request)
     page = state.views.job_page(key, before, limit)
-    shown = [jobs.show_job(job, []) for job in page]
+    shown = [jobs.show_job(job, state.views.frauds(job.id) if job.frauds else []) for job in page]
     return {"jobs": shown, "next": page[-1].id if len(page) == limit else None}
 
 

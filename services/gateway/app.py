@@ -99,7 +99,12 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         if tracer.enabled and loop.live.is_set():
             _trace_ended(tracer, outbox)
 
-    loop = FoldLoop("gateway", event_log, projection, Views, observe=observe, tick_s=1.0)
+    def forget() -> None:
+        state.views.take_outbox()
+        state.views.flush = loop.flush
+        hub.views = state.views
+
+    loop = FoldLoop("gateway", event_log, projection, Views, observe=observe, seen_before=forget, tick_s=1.0)
     hub = Hub(loop.core, event_log, blobs)  # type: ignore[arg-type]
     tracer = Tracer("gateway")
     probes = Probes()

@@ -8,10 +8,15 @@ from shardy_common.config import Settings
 
 
 class GatewaySettings(Settings):
-    """api_keys_file: one SHA-256 (hex) of an API key a line. host is loopback unless somebody says otherwise."""
+    """api_keys_file: one SHA-256 (hex) of an API key a line. host is loopback unless somebody says otherwise.
+
+    trusted_proxies: addresses whose X-Forwarded-For is believed, with commas; replicas go to different addresses, so
+    nobody else may say where a worker is.
+    """
 
     host: str = "127.0.0.1"
     port: int = 8765
     api_keys_file: Path = Path(".data/api_keys")
     static_dir: Path = Path(__file__).parent / "static"
+    trusted_proxies: str = ""
     probe_memory_mib_max: int = 2048

@@ -26,6 +26,7 @@ log = logging.getLogger("shardy.gateway")
 CARRY_BYTES_MAX = 256 * 1024
 FRAME_CARRY_BYTES_MAX = 4 * 1024 * 1024
 LEASES_PER_FRAME_MAX = 512
+RESULTS_PER_FRAME_MAX = 512
 CANCELS_PER_FRAME_MAX = 4_096  # after a rebuild all of the past is called back at once: more than one header holds
 RESULT_QUEUE_MAX = 20_000
 RESULT_BATCH_MAX = 4_000
@@ -167,8 +168,8 @@ class Hub:
         results = header.get("results")
         if not isinstance(results, list):
             raise CloseSession(4400, "a result frame holds a list of results")
-        if len(results) > 512:
-            raise CloseSession(4413, "a result frame holds a list of at most 512 results")
+        if len(results) > RESULTS_PER_FRAME_MAX:
+            raise CloseSession(4413, f"a result frame holds a list of at most {RESULTS_PER_FRAME_MAX} results")
         refused: list[list[str]] = []
         for result in results:
             lease_id = result.get("lease") if isinstance(result, dict) else None

@@ -24,6 +24,8 @@ def main() -> None:
         ws_per_message_deflate=False,
         ws_ping_interval=20,
         ws_ping_timeout=40,
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=settings.trusted_proxies or None,
         log_config=None,
         access_log=False,
         timeout_graceful_shutdown=3,

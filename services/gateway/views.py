@@ -105,7 +105,7 @@ _fraud = msgspec.msgpack.Decoder(FraudView).decode
 
 
 class Outbox:
-    """What a batch means for sockets and waiters: collected while folding, acted on after the commit."""
+    """What a batch means for sockets and waiters: collected while folding, acted on when it is folded."""
 
     def __init__(self) -> None:
         self.lent: list[tuple[TaskView, list[ev.Lease]]] = []

@@ -25,8 +25,3 @@ def of_entity(entity: str, entity_id: str) -> str:
 def control(service: str, verb: str) -> str:
     """Request/reply subject of the control plane; not part of the log."""
     return f"ctl.{service}.{verb}"
-
-
-def presence(service: str) -> str:
-    """Heartbeats between replicas; plain messages, not events."""
-    return f"presence.{service}"
