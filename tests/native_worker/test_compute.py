@@ -243,6 +243,30 @@ def test_an_adapter_gives_the_engines_bytes() -> None:
 
 
 @pytest.mark.gpu
+def test_an_adapter_that_goes_wrong_later_hands_nothing_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu = pytest.importorskip("shardy_client.worker.gpu")
+    try:
+        adapter = gpu.GpuBackend(ENGINE)
+    except gpu.NoAdapter as error:
+        pytest.skip(f"no adapter: {error}")
+    rng = np.random.default_rng(3)
+    a, b = (rng.integers(-128, 128, (n, 40), dtype=np.int8) for n in (9, 17))
+    right = adapter._block
+
+    def wrong(*arguments: Any) -> np.ndarray:
+        c = right(*arguments).copy()
+        c[4, 2] += 1
+        return c
+
+    assert np.array_equal(adapter.matmul(a, b), a.astype(np.int32) @ b.astype(np.int32).T)
+    monkeypatch.setattr(adapter, "_block", wrong)
+    with pytest.raises(DeviceLost, match="wrong product"):
+        adapter.matmul(a, b)
+    with pytest.raises(DeviceLost):
+        adapter.matmul(a, b)
+
+
+@pytest.mark.gpu
 def test_an_adapter_that_computes_wrongly_is_refused() -> None:
     class Wrong(WasmBackend):
         gpu = "a driver with a fault"

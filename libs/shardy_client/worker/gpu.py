@@ -7,6 +7,7 @@ covers as much of the tile grid as takes about 100 ms, so that no driver's watch
 from __future__ import annotations
 
 import json
+import os
 import threading
 import time
 from collections.abc import Hashable
@@ -18,6 +19,7 @@ from blake3 import blake3
 
 from shardy_client.worker.backends import Backend, DeviceLost, Float32, Int8, Int32, Interrupted, Kept
 from shardy_client.worker.kinds import Operand, Pre
+from shardy_common.engine import Engine
 
 SLICE_S = 0.1
 GRID_MAX = 65_535
@@ -55,6 +57,7 @@ class GpuBackend:
         self._stopped = threading.Event()
         self._lost: str | None = None
         self._kept = Kept(B_BYTES_KEPT)
+        self._checker = Engine()
         try:
             import wgpu
         except Exception as error:
@@ -114,7 +117,7 @@ class GpuBackend:
         return self._cpu.preexec(x, operand, row0, pre, keep=keep)
 
     def matmul(self, a: Int8, b: Int8, key: Hashable = None, out: Int32 | None = None) -> Int32:
-        """See Backend. DeviceLost when the adapter fails."""
+        """See Backend. DeviceLost when the adapter fails, or a Freivalds round shows that it computed wrongly."""
         c = np.empty((len(a), len(b)), np.int32) if out is None else out
         with self._lock:
             if self._lost is not None:
@@ -127,6 +130,10 @@ class GpuBackend:
                 # wgpu reports a lost device, exhausted memory and validation alike; none is safe to go on after.
                 self._lost = f"{type(error).__name__}: {error}"[:200]
                 raise DeviceLost(self._lost) from None
+            if self._checker.freivalds(np.ascontiguousarray(a), np.ascontiguousarray(b), c, os.urandom(32), 1):
+                # A driver can go wrong after the self-test. Handing that in would be fraud; giving it back is not.
+                self._lost = f"{self.gpu} computed a wrong product"
+                raise DeviceLost(self._lost)
         return c
 
     def _product(self, a: Int8, b: Int8, key: Hashable, c: Int32) -> None:
