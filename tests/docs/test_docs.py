@@ -239,13 +239,9 @@ def test_the_transcript_is_what_the_demonstration_prints() -> None:
     console = Console(file=out, width=110, highlight=False)
     show.timing(console, "words: 36×384 by 30,522×384 (quorum)", 1.25, 8e8, True)
     show.timing(console, "a batch: 2,048×384 by 30,522×384 (audit)", 7.26, 4e10, True)
-    fraud = {
-        "name": "native/0.1 liar",
-        "row": 9,
-        "task": "j1m82ak1t4xd48ss6p-0-0-65ef59",
-        "method": "audit",
-        "rounds": 2,
-    }
+    task = re.search(r"of task (\S+) ", transcript)
+    assert task is not None
+    fraud = {"name": "native/0.1 liar", "row": 9, "task": task[1], "method": "audit", "rounds": 2}
     show.caught(console, [fraud])
     show.nearest(console, ["king"], [[("queen", 0.5)]])
     workers = [
