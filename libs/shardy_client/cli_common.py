@@ -147,7 +147,7 @@ def progress_bar(text: str, quiet: bool = False) -> Iterator[OnProgress]:
         task = bar.add_task(text, total=None, state="")
 
         def show(now: JobProgress) -> None:
-            note = {"waiting": "waiting for a worker"}.get(now.state, now.state)
+            note = f"waiting: {now.waiting_for}" if now.waiting_for else now.state
             if now.frauds:
                 note += f", {now.frauds} wrong result{'s' if now.frauds > 1 else ''} caught"
             bar.update(task, completed=now.cells_done, total=now.cells or None, state=note)

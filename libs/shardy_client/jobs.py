@@ -32,6 +32,7 @@ class Progress:
     tasks_verified: int
     tasks_active: int
     frauds: int
+    waiting_for: str = ""
 
     @classmethod
     def of(cls, status: dict[str, Any]) -> Progress:
@@ -40,7 +41,8 @@ class Progress:
         done, cells, verified, active = (
             int(numbers.get(name) or 0) for name in ("cells_done", "cells", "tasks_verified", "tasks_active")
         )
-        return cls(str(status.get("state")), done, cells, verified, active, len(status.get("frauds") or ()))
+        frauds, waiting = len(status.get("frauds") or ()), str(status.get("waiting_for") or "")
+        return cls(str(status.get("state")), done, cells, verified, active, frauds, waiting)
 
 
 OnProgress = Callable[[Progress], None]

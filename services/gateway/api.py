@@ -244,7 +244,7 @@ async def list_jobs(
 ) -> dict[str, Any]:
     state, key = _state(request), requester(request)
     page = state.views.job_page(key, before, limit)
-    shown = [jobs.show_job(job, state.views.frauds(job.id) if job.frauds else []) for job in page]
+    shown = [_shown(state, job) for job in page]
     return {"jobs": shown, "next": page[-1].id if len(page) == limit else None}
 
 
@@ -290,7 +290,7 @@ async def job_events(request: Request, job_id: str) -> StreamingResponse:
         job = first
         while True:
             name = b"end" if job.ended else b"progress"
-            data = msgspec.json.encode(jobs.show_job(job, state.views.frauds(job_id)))
+            data = msgspec.json.encode(_shown(state, job))
             yield b"event: " + name + b"\ndata: " + data + b"\n\n"
             if job.ended:
                 return
@@ -372,7 +372,12 @@ async def _status(state: GatewayState, job: JobView, wait: float) -> dict[str, A
     if wait > 0 and not job.ended:
         await state.changed(job.id, wait, lambda j: j.ended)
         job = state.views.job(job.id) or job
-    return jobs.show_job(job, state.views.frauds(job.id) if job.frauds else [])
+    return _shown(state, job)
+
+
+def _shown(state: GatewayState, job: JobView) -> dict[str, Any]:
+    frauds = state.views.frauds(job.id) if job.frauds else []
+    return jobs.show_job(job, frauds, jobs.waiting_for(job, state.views.workers.values(), state.allow_same_address))
 
 
 async def _append(state: GatewayState, item: Append) -> None:

@@ -110,6 +110,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     probes = Probes()
     loop.core.flush = loop.flush  # type: ignore[attr-defined]
     state = GatewayState(name, event_log, blobs, hub, loop, settings.api_keys_file)
+    state.allow_same_address = settings.allow_same_address
     state.door = Door(Gateway(name, instance, "shardy", settings.probe_memory_mib_max), hub, event_log, probes)
     app.state.gateway = state
     probes.start()

@@ -18,5 +18,6 @@ class GatewaySettings(Settings):
     port: int = 8765
     api_keys_file: Path = Path(".data/api_keys")
     static_dir: Path = Path(__file__).parent / "static"
+    allow_same_address: bool = False
     trusted_proxies: str = ""
     probe_memory_mib_max: int = 2048

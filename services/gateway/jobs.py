@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import blake3
@@ -118,7 +119,22 @@ def _names(kind: kinds.Kind) -> str:
     return ", ".join([*kind.operand_names, *sorted(_FIELDS - {"kind"})])
 
 
-def show_job(job: JobView, frauds: list[FraudView]) -> dict[str, Any]:
+def waiting_for(job: JobView, workers: Iterable[WorkerView], allow_same_address: bool) -> str | None:
+    """Why a job has not started, in words; None once it has."""
+    if job.state != "waiting":
+        return None
+    fit = [worker for worker in workers if worker.present and worker.tier and not worker.banned]
+    addresses = len({worker.address for worker in fit})
+    need = 1 if job.spec.policy == "audit" else job.spec.redundancy
+    if not fit:
+        return "no device is here: open the worker page, or run shardy worker"
+    if len(fit) < need or (addresses < need and not allow_same_address):
+        apart = "" if allow_same_address else " at different network addresses"
+        return f"policy {job.spec.policy} needs {need} devices{apart}; here: {len(fit)}, at {addresses} address(es)"
+    return "the devices are busy with other jobs"
+
+
+def show_job(job: JobView, frauds: list[FraudView], waiting: str | None = None) -> dict[str, Any]:
     parts = kinds.KINDS[job.spec.kind].parts(job.spec)
     return {
         "id": job.id,
@@ -133,6 +149,7 @@ def show_job(job: JobView, frauds: list[FraudView]) -> dict[str, Any]:
             "tasks_active": job.tasks_active,
         },
         "frauds": [show_fraud(fraud) for fraud in frauds],
+        "waiting_for": waiting,
         "error": job.error or None,
         "created_ms": job.created_ms,
         "ended_ms": job.ended_ms or None,

@@ -24,6 +24,7 @@ class GatewayState:
     def __init__(
         self, name: str, event_log: JetStreamLog, blobs: DirectoryStore, hub: Hub, loop: FoldLoop, keys_file: Path
     ) -> None:
+        self.allow_same_address = False  # as the matchmaker's: only for what a waiting job is told
         self.name, self.log, self.blobs, self.hub, self.loop = name, event_log, blobs, hub, loop
         self._keys_file = keys_file
         self._keys: tuple[float, list[str]] = (-1.0, [])
