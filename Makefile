@@ -62,7 +62,7 @@ vectors: $(VENV)/.dev ## write the shared test vectors again from the oracles
 	$(PY) vectors/frames.py
 
 docs: $(VENV)/.dev ## write the generated documents again
-	$(PY) docs/generate.py
+	$(PY) docs/generate_docs.py
 
 clean: ## remove what the commands above have made
 	rm -rf $(VENV) web-worker/node_modules services/gateway/static shardy.egg-info engine-rs/target

@@ -26,7 +26,7 @@ from shardy_gateway.config import GatewaySettings
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "docs"))
-import generate  # noqa: E402
+import generate_docs as generate  # noqa: E402
 
 PAGES = sorted(
     [ROOT / name for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md")]
@@ -76,7 +76,9 @@ NAMED = [pytest.param(page, id=str(page.relative_to(ROOT))) for page in PAGES]
 
 def test_generated_pages_are_up_to_date() -> None:
     assert generate.stale() == [], "run make docs"
-    done = subprocess.run([sys.executable, str(ROOT / "docs/generate.py"), "--check"], capture_output=True, check=False)
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "docs/generate_docs.py"), "--check"], capture_output=True, check=False
+    )
     assert done.returncode == 0, done.stderr
 
 

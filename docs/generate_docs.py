@@ -1,4 +1,4 @@
-"""`python docs/generate.py` writes docs/subjects.md and docs/cli.md from the code; `--check` only compares.
+"""`python docs/generate_docs.py` writes docs/subjects.md and docs/cli.md from the code; `--check` only compares.
 
 What is derived: events, their fields and docstrings from the wire package, who folds them from each service's filters,
 commands from the command line itself. What stands here: who emits an event.
@@ -205,7 +205,7 @@ def main() -> int:
             print(f"not up to date: {', '.join(old)}; run make docs", file=sys.stderr)
         return 1 if old else 0
     if sys.argv[1:]:
-        print("usage: python docs/generate.py [--check]", file=sys.stderr)
+        print("usage: python docs/generate_docs.py [--check]", file=sys.stderr)
         return 2
     for name, page in PAGES.items():
         (HERE / name).write_text(page(), encoding="utf-8")
