@@ -67,9 +67,13 @@ class GatewayState:
             try:
                 await asyncio.wait_for(future, left)
             except TimeoutError:
+                continue  # the deadline is looked at above, once more with the job as it is now
+            finally:  # also when the client is gone
                 waiting = self._waiters.get(job_id, [])
                 if future in waiting:
                     waiting.remove(future)
+                if not waiting:
+                    self._waiters.pop(job_id, None)
 
     async def appeared(self, job_id: str) -> JobView:
         """The job, once this gateway has folded its submission."""
