@@ -210,7 +210,7 @@ class Stack:
                     stdout=out,
                     stderr=out,
                     start_new_session=True,
-                    preexec_fn=_die_with_parent(),
+                    preexec_fn=_prepare_child(nice=0 if managed.name in ("nats-server", *CORE) else 10),
                 )
             started = time.monotonic()
             await managed.process.wait()
@@ -307,8 +307,11 @@ def _rotate(path: Path, bytes_max: int = 16 * 1024 * 1024) -> None:
         path.replace(path.with_suffix(".log.1"))
 
 
-def _die_with_parent() -> Callable[[], None] | None:
-    """On Linux: the kernel kills the child when its supervisor dies, however it dies."""
+def _prepare_child(nice: int) -> Callable[[], None] | None:
+    """Runs in the child before its program. On Linux: the kernel kills it when its supervisor dies, however it dies.
+
+    nice: a lower priority for services that nobody waits for, so that they don't slow down a start.
+    """
     if not sys.platform.startswith("linux"):
         return None
     import ctypes
@@ -317,6 +320,7 @@ def _die_with_parent() -> Callable[[], None] | None:
 
     def arm() -> None:
         libc.prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+        os.nice(nice)
 
     return arm
 
@@ -361,13 +365,19 @@ def rebuild_command(data_dir: Path, service: str) -> dict[str, object]:
 
     async def ask() -> dict[str, object]:
         import nats
+        import nats.errors
 
         client = await nats.connect(
             runtime["nats_url"], user="shardy", password=runtime["nats_password"], connect_timeout=3
         )
         try:
-            reply = await client.request(f"ctl.{service}.rebuild", b"{}", timeout=600)
-            return json.loads(reply.data)
+            for _ in range(120):
+                try:
+                    reply = await client.request(f"ctl.{service}.rebuild", b"{}", timeout=600)
+                    return json.loads(reply.data)
+                except nats.errors.NoRespondersError:  # it has just started, or is being started again
+                    await asyncio.sleep(0.5)
+            raise StackError(f"{service} does not answer: see its log in {Path(data_dir) / 'logs'}")
         finally:
             await client.close()
 

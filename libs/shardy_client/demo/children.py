@@ -66,7 +66,7 @@ class Children:
 
     async def native(self, url: str, name: str, backend: str) -> None:
         """A native worker with an identity of its own."""
-        options = ["--ephemeral", "--memory-mib", "1024", "--backend", backend, "--url", url, "--name", name]
+        options = ["--ephemeral", "--memory-mib", "512", "--backend", backend, "--url", url, "--name", name]
         await self.start(name, sys.executable, "-m", "shardy_client.cli", "worker", *options)
 
     async def liar(self, url: str, name: str) -> None:
