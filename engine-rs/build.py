@@ -92,6 +92,13 @@ class Toolchain:
         # Debian's standard library lies behind a link outside the sysroot's real path.
         if self.extra:
             remaps[os.path.realpath("/usr/lib/rustlib/src/rust")] = "rust/lib/rustlib/src/rust"
+        # The folder of fetched crates is named after where they came from, which is no part of the module. It exists
+        # once they are fetched, and of several remappings that fit a path the last one counts.
+        fetch = [self.cargo, "fetch", "--quiet", "--target", TRIPLE]
+        subprocess.run(fetch, cwd=CRATE, env=os.environ | self.environment | {"RUSTC": self.rustc}, check=True)
+        home = Path(os.environ.get("CARGO_HOME", str(Path.home() / ".cargo")))
+        for source in sorted((home / "registry" / "src").glob("*")):
+            remaps[str(source)] = "crates"
         flags = [*FLAGS, *(f"--remap-path-prefix={old}={new}" for old, new in remaps.items())]
         environment = (
             os.environ
