@@ -60,6 +60,7 @@ page: $(PAGE) ## build the worker page
 vectors: $(VENV)/.dev ## write the shared test vectors again from the oracles
 	$(PY) vectors/generate.py
 	$(PY) vectors/frames.py
+	$(PY) vectors/results.py
 
 docs: $(VENV)/.dev ## write the generated documents again
 	$(PY) docs/generate_docs.py
