@@ -4,11 +4,11 @@
  */
 import { decodeFrame, encodeFrame, type Frame, FrameError, type Header } from "./frame.ts";
 import type { Identity } from "./identity.ts";
-import { signJoin } from "./identity.ts";
+import { joinMessage, sign } from "./identity.ts";
 import { FrameBudget } from "./timing.ts";
 import { LIMITS } from "./types.ts";
 
-export type Tier = { tier: string; max_leases: number; token: string; session: string };
+export type Tier = { tier: string; max_leases: number; token: string; session: string; heartbeat_s?: number };
 export type ProbeRequest = {
   seed: Uint8Array;
   m: number;
@@ -31,7 +31,11 @@ export type SessionHooks = {
 
 export type Closed = { code: number; reason: string; wasJoined: boolean; retryMs: number | null };
 
+export const VERSION = 2;
+
+/** Sooner than the mesh asks for, so that a late timer costs nothing. */
 const HEARTBEAT_MS = 10_000;
+const HEARTBEAT_MS_MIN = 50;
 /** Nothing heard for this long: the connection is dead though nobody closed it. */
 const SILENCE_MS = 45_000;
 
@@ -39,6 +43,7 @@ export class Session {
   readonly #socket: WebSocket;
   readonly #budget = new FrameBudget(performance.now());
   #stage: "challenge" | "probe" | "tier" | "joined" = "challenge";
+  #beating: ReturnType<typeof setInterval> | undefined;
   #heardAt = performance.now();
   #retryMs: number | null = null;
   #fault: string | null = null;
@@ -62,10 +67,9 @@ export class Session {
     return new Promise((resolve) => {
       const socket = this.#socket;
       const handshake = setTimeout(() => this.#giveUp("the gateway took too long to answer"), LIMITS.handshake_ms);
-      const beat = setInterval(() => this.#beat(), HEARTBEAT_MS);
       socket.onopen = () => {
         const { identity, agent } = this.hooks;
-        const hello = { versions: [1], key: identity.publicKey, agent: agent.slice(0, LIMITS.agent_chars) };
+        const hello = { versions: [VERSION], key: identity.publicKey, agent: agent.slice(0, LIMITS.agent_chars) };
         this.send({ t: "hello", ...hello, held: this.hooks.held() });
       };
       socket.onmessage = (event: MessageEvent<unknown>) => {
@@ -80,7 +84,7 @@ export class Session {
       };
       socket.onclose = (event: CloseEvent) => {
         clearTimeout(handshake);
-        clearInterval(beat);
+        clearInterval(this.#beating);
         const wasJoined = this.#stage === "joined";
         resolve({ code: event.code, reason: this.#fault ?? event.reason, wasJoined, retryMs: this.#retryMs });
       };
@@ -136,14 +140,20 @@ export class Session {
       void this.#answer(this.hooks.probe(request).then((fields) => ({ t: "probed", ...fields })));
     } else {
       this.#stage = "joined";
-      this.hooks.joined(header as unknown as Tier);
+      const tier = header as unknown as Tier;
+      this.hooks.joined(tier);
+      const wanted_ms = (tier.heartbeat_s ?? Infinity) * 1000;
+      this.#beating = setInterval(() => this.#beat(), Math.max(HEARTBEAT_MS_MIN, Math.min(HEARTBEAT_MS, wanted_ms)));
+      // The first one at once: its answer says what the mesh has verified of this device so far.
+      this.#beat();
     }
   }
 
   async #auth(challenge: Header): Promise<Header> {
     const { nonce, session } = challenge as unknown as { nonce: Uint8Array; session: string };
-    if (challenge.version !== 1) throw new FrameError(`version ${String(challenge.version)} was not offered`);
-    return { t: "auth", sig: await signJoin(this.hooks.identity, nonce, session, this.subtle) };
+    if (challenge.version !== VERSION) throw new FrameError(`version ${String(challenge.version)} was not offered`);
+    const { identity } = this.hooks;
+    return { t: "auth", sig: await sign(identity, joinMessage(nonce, identity.publicKey, session), this.subtle) };
   }
 
   async #answer(header: Promise<Header>): Promise<void> {

@@ -16,6 +16,17 @@ export type Settings = {
 
 export type State = "preparing" | "connecting" | "waiting" | "computing" | "reconnecting" | "stopped" | "failed";
 
+/** `ops`: multiplications and additions in the verified tasks. */
+export type Credit = { tasks: number; ops: number };
+
+/** The credit in a heartbeat's answer, or null where there is none to understand. */
+export function creditOf(value: unknown): Credit | null {
+  const { tasks, ops } = (typeof value === "object" && value !== null ? value : {}) as Partial<Credit>;
+  // A fast device's operations pass 2⁵³ in hours; as a number they lose their last digits, which nobody is shown.
+  const good = [tasks, ops].every((n) => typeof n === "number" && Number.isFinite(n) && n >= 0);
+  return good ? { tasks: tasks as number, ops: ops as number } : null;
+}
+
 export type Status = {
   state: State;
   message: string;
@@ -34,6 +45,8 @@ export type Status = {
   tasksDone: number;
   tasksFailed: number;
   doneBy: Record<string, number>;
+  /** What the mesh has verified of this key, ever; null until it said so. */
+  credit: Credit | null;
   work: string | null;
   lastDigest: string | null;
   /** Sentences for the person at the page, newest last. */
@@ -58,6 +71,7 @@ export const NEW_STATUS: Readonly<Status> = {
   tasksDone: 0,
   tasksFailed: 0,
   doneBy: {},
+  credit: null,
   work: null,
   lastDigest: null,
   notes: [],

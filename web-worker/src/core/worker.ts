@@ -7,13 +7,13 @@ import { Compute } from "./compute.ts";
 import type { UploadTarget } from "./deliver.ts";
 import type { Frame } from "./frame.ts";
 import { Graphics } from "./graphics.ts";
-import { type Identity, identityFrom, type KeyStore } from "./identity.ts";
+import { type Identity, identityFrom, type KeyStore, resultsMessage, sign } from "./identity.ts";
 import type { Tools } from "./kinds.ts";
 import { type Multiply, measure, probeMemory } from "./measure.ts";
 import { OperandStore } from "./operands.ts";
 import { probeDigest } from "./probe.ts";
 import { type Closed, type ProbeRequest, Session, type Tier } from "./session.ts";
-import { FINAL, inWords, NEW_STATUS, type Settings, type Status } from "./status.ts";
+import { creditOf, FINAL, inWords, NEW_STATUS, type Settings, type Status } from "./status.ts";
 import { backoffMs, sleep } from "./timing.ts";
 import { Work } from "./work.ts";
 
@@ -95,19 +95,22 @@ export class MeshWorker {
     if (settings.backend !== "wasm") await graphics.open();
     this.#showBackend();
     const tools = { engine, store, compute, stopping: this.#stopping.signal };
-    this.#work = this.#newWork(tools, source);
+    this.#work = this.#newWork(tools, source, identity);
     return { engine, compute, identity };
   }
 
-  #newWork(tools: Tools, target: UploadTarget): Work {
+  #newWork(tools: Tools, target: UploadTarget, identity: Identity): Work {
     return new Work(
       tools,
       target,
       {
-        send: (frame) => this.#session?.joined === true && this.#session.sendBytes(frame),
+        open: () => this.#session?.joined === true,
         mayStartFrame: () => this.#session?.maySend() ?? true,
+        sign: (root) => sign(identity, resultsMessage(root), this.host.subtle),
+        send: (frame) => void this.#session?.sendBytes(frame),
         failed: (lease, code, message) =>
           void this.#session?.send({ t: "failed", lease, code, message: message.slice(0, 400) }),
+        broken: (error) => this.#fail(error),
       },
       {
         started: (_lease, title) => this.#set({ state: "computing", work: title }),
@@ -202,8 +205,7 @@ export class MeshWorker {
     this.#token = tier.token;
     const state = work.active > 0 ? "computing" : "waiting";
     this.#set({ tier: tier.tier, session: tier.session, state, message: "Part of the mesh." });
-    // The session counts as joined once its handler has returned.
-    queueMicrotask(() => work.resend());
+    work.resend();
   }
 
   #frame(frame: Frame, work: Work): void {
@@ -211,7 +213,20 @@ export class MeshWorker {
     if (header.t === "lease") work.leases(frame);
     else if (header.t === "ack") work.acks(header.acks as [string, string][]);
     else if (header.t === "cancel") work.cancel(header.leases as string[]);
-    else if (header.t !== "heartbeat") throw new Error(`unknown frame ${header.t}`);
+    else if (header.t === "heartbeat") this.#heard(header.credit);
+    else throw new Error(`unknown frame ${header.t}`);
+  }
+
+  #heard(told: unknown): void {
+    const credit = creditOf(told);
+    const { tasks, ops } = this.status.credit ?? {};
+    if (credit !== null && (credit.tasks !== tasks || credit.ops !== ops)) this.#set({ credit });
+  }
+
+  /** Ends the worker with an error of its own. */
+  #fail(error: unknown): void {
+    this.stop();
+    this.#set({ state: "failed", message: inWords(error) });
   }
 
   #showBackend(): void {
