@@ -288,6 +288,17 @@ class FakeGateway:
         return JSONResponse({"digest": blake3(data).hexdigest(), "bytes": len(data)}, 201)
 
 
+class ScriptGateway(FakeGateway):
+    """For workers in JavaScript: a whole float may come as an integer (§1.1), which that language can't tell apart."""
+
+    async def _recv(self, socket: WebSocket) -> tuple[dict[str, Any], list[memoryview]]:
+        header, segments = await super()._recv(socket)
+        for name in ("ms", "gops"):
+            if type(header.get(name)) is int:
+                header[name] = float(header[name])
+        return header, segments
+
+
 def operand(digest: str, offset: int, length: int, rows: int, cols: int) -> dict[str, Any]:
     """An operand map of §3."""
     return {"d": digest, "o": offset, "l": length, "r": rows, "c": cols}

@@ -225,6 +225,8 @@ async def test_an_older_version_is_not_spoken(start: StartWorker) -> None:
     async def old(socket: WebSocket) -> None:
         challenge = {"t": "challenge", "version": 1, "nonce": bytes(32), "session": "s", "mesh": "test"}
         await socket.send_bytes(frame.encode(challenge))
+        while (await socket.receive())["type"] != "websocket.disconnect":
+            pass
 
     async with FakeGateway() as gateway:
         gateway.before_challenge = old

@@ -29,9 +29,17 @@ export type SessionHooks = {
   heartbeat(): Record<string, unknown>;
 };
 
-export type Closed = { code: number; reason: string; wasJoined: boolean; retryMs: number | null };
+export type Closed = {
+  code: number;
+  reason: string;
+  /** False where nobody answered at the address. */
+  wasOpen: boolean;
+  wasJoined: boolean;
+  retryMs: number | null;
+};
 
 export const VERSION = 2;
+const NO_COMMON_VERSION = 4406;
 
 /** Sooner than the mesh asks for, so that a late timer costs nothing. */
 const HEARTBEAT_MS = 10_000;
@@ -47,6 +55,9 @@ export class Session {
   #heardAt = performance.now();
   #retryMs: number | null = null;
   #fault: string | null = null;
+  #faultCode: number | null = null;
+  #gaveUp = false;
+  #wasOpen = false;
 
   constructor(
     url: string,
@@ -67,13 +78,16 @@ export class Session {
     return new Promise((resolve) => {
       const socket = this.#socket;
       const handshake = setTimeout(() => this.#giveUp("the gateway took too long to answer"), LIMITS.handshake_ms);
+      let trouble = "";
       socket.onopen = () => {
+        this.#wasOpen = true;
         const { identity, agent } = this.hooks;
         const hello = { versions: [VERSION], key: identity.publicKey, agent: agent.slice(0, LIMITS.agent_chars) };
         this.send({ t: "hello", ...hello, held: this.hooks.held() });
       };
       socket.onmessage = (event: MessageEvent<unknown>) => {
         this.#heardAt = performance.now();
+        if (this.#gaveUp) return;
         try {
           if (!(event.data instanceof ArrayBuffer)) throw new FrameError("a text message");
           this.#received(decodeFrame(event.data));
@@ -82,11 +96,14 @@ export class Session {
           this.#giveUp(error instanceof Error ? error.message : String(error));
         }
       };
+      // Browsers tell nothing of what went wrong; other hosts name it.
+      socket.onerror = (event) => (trouble = (event as Partial<ErrorEvent>).message ?? "");
       socket.onclose = (event: CloseEvent) => {
         clearTimeout(handshake);
         clearInterval(this.#beating);
+        const reason = this.#fault ?? (event.reason || trouble);
         const wasJoined = this.#stage === "joined";
-        resolve({ code: event.code, reason: this.#fault ?? event.reason, wasJoined, retryMs: this.#retryMs });
+        resolve({ code: this.#faultCode ?? event.code, reason, wasOpen: this.#wasOpen, wasJoined, retryMs: this.#retryMs });
       };
     });
   }
@@ -111,8 +128,12 @@ export class Session {
     this.#socket.close(1000);
   }
 
-  #giveUp(reason: string): void {
-    this.#fault = reason;
+  /** `code`: what the close means to the worker, where the socket's own would not say it. */
+  #giveUp(reason: string, code: number | null = null): void {
+    // What went wrong first is what was wrong.
+    this.#fault ??= reason;
+    this.#faultCode ??= code;
+    this.#gaveUp = true;
     this.#socket.close();
   }
 
@@ -132,6 +153,8 @@ export class Session {
     } else if (header.t !== this.#stage) {
       throw new FrameError(`frame ${header.t} where ${this.#stage} was due`);
     } else if (header.t === "challenge") {
+      const { version } = header;
+      if (version !== VERSION) return this.#giveUp(`version ${String(version)} was not offered`, NO_COMMON_VERSION);
       this.#stage = "probe";
       void this.#answer(this.#auth(header));
     } else if (header.t === "probe") {
@@ -151,7 +174,6 @@ export class Session {
 
   async #auth(challenge: Header): Promise<Header> {
     const { nonce, session } = challenge as unknown as { nonce: Uint8Array; session: string };
-    if (challenge.version !== VERSION) throw new FrameError(`version ${String(challenge.version)} was not offered`);
     const { identity } = this.hooks;
     return { t: "auth", sig: await sign(identity, joinMessage(nonce, identity.publicKey, session), this.subtle) };
   }

@@ -12,7 +12,18 @@ export type Settings = {
   /** Force one kernel variant, by its name in the manifest. */
   kernel?: string;
   memoryMib: number;
+  /** Give up when nobody has ever answered after so many tries; without it, try for ever. */
+  firstTries?: number;
 };
+
+/** How a worker ended. `code`: the close code of a refusal (docs/protocol.md §1.2). */
+export type Ending =
+  | { why: "stopped" }
+  | { why: "refused"; code: number; message: string }
+  | { why: "unreachable" | "failed"; message: string };
+
+/** What a host says to its people. */
+export type Words = { final: Readonly<Record<number, string>>; error(error: unknown): string };
 
 export type State = "preparing" | "connecting" | "waiting" | "computing" | "reconnecting" | "stopped" | "failed";
 
@@ -78,7 +89,7 @@ export const NEW_STATUS: Readonly<Status> = {
 };
 
 /** Close codes after which another attempt would end the same way, in words. */
-export const FINAL: Readonly<Record<number, string>> = {
+const FINAL: Readonly<Record<number, string>> = {
   4400: "The mesh and this page don't understand each other. Reload the page to update it.",
   4401: "The mesh did not accept this device's key or its test result.",
   4403: "The mesh has banned this device after a proven wrong result.",
@@ -86,7 +97,8 @@ export const FINAL: Readonly<Record<number, string>> = {
   4409: "This device joined again from another tab. This one has stopped.",
   4413: "A message was larger than the mesh allows. Reload the page to update it.",
 };
-export function inWords(error: unknown): string {
+
+function inWords(error: unknown): string {
   const text = error instanceof Error ? error.message : String(error);
   if (/Ed25519|NotSupported|Unrecognized name/i.test(text)) {
     return "This browser can't make the kind of key that the mesh needs (Ed25519). A current browser can.";
@@ -94,3 +106,5 @@ export function inWords(error: unknown): string {
   if (/no room|memory/i.test(text)) return "There is not enough free memory to take part.";
   return `Something went wrong: ${text}`;
 }
+
+export const PAGE_WORDS: Words = { final: FINAL, error: inWords };
