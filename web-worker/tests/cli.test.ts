@@ -1,4 +1,4 @@
-import { createPublicKey, verify } from "node:crypto";
+import { createPublicKey, generateKeyPairSync, verify } from "node:crypto";
 import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -73,6 +73,10 @@ describe("options", () => {
   });
 });
 
+const { publicKey } = generateKeyPairSync("ed25519");
+const PUBLIC_PEM = publicKey.export({ type: "spki", format: "pem" }).toString();
+const OTHER_PEM = generateKeyPairSync("x25519").privateKey.export({ type: "pkcs8", format: "pem" }).toString();
+
 describe("the key file", () => {
   let folder: string;
   let path: string;
@@ -105,7 +109,8 @@ describe("the key file", () => {
 
   it.each([
     ["no key", "not a key"],
-    ["a public key", "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=\n-----END PUBLIC KEY-----\n"],
+    ["a public key", PUBLIC_PEM],
+    ["a key of another kind", OTHER_PEM],
     ["nothing", ""],
     ["too much", "x".repeat(70_000)],
   ])("is refused when it holds %s", (_, text) => {

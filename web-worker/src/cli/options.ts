@@ -92,6 +92,13 @@ function parsed(args: readonly string[]): ReturnType<typeof parseArgs<{ options:
   }
 }
 
+const SCHEMES: Readonly<Record<string, string>> = {
+  "http:": "http",
+  "https:": "https",
+  "ws:": "http",
+  "wss:": "https",
+};
+
 /** http(s)://host of a mesh that is named like that, by ws(s)://, or without a scheme. */
 export function meshOf(text: string): string {
   let url: URL | null = null;
@@ -100,7 +107,7 @@ export function meshOf(text: string): string {
   } catch {
     // Told below.
   }
-  const scheme = url === null ? undefined : { "http:": "http", "https:": "https", "ws:": "http", "wss:": "https" }[url.protocol];
+  const scheme = SCHEMES[url?.protocol ?? ""];
   if (url === null || scheme === undefined || url.host === "") {
     throw new UsageError(`${JSON.stringify(text)} is no address of a mesh; expected something like ${DEFAULT_URL}`);
   }

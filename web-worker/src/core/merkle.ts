@@ -1,6 +1,7 @@
 /**
  * The tree over a frame's results that a worker signs (docs/protocol.md §5.1): that of RFC 9162 §2.1 with BLAKE3. A
- * leaf hashes 00 and what it stands for, a node 01 and its children; n leaves split at the largest power of two below n.
+ * leaf hashes 00 and what it stands for, a node 01 and its children; n leaves are split at the largest power of two
+ * below n.
  */
 
 export type Hash = (bytes: Uint8Array) => Uint8Array<ArrayBuffer>;

@@ -101,9 +101,13 @@ export class Session {
       socket.onclose = (event: CloseEvent) => {
         clearTimeout(handshake);
         clearInterval(this.#beating);
-        const reason = this.#fault ?? (event.reason || trouble);
-        const wasJoined = this.#stage === "joined";
-        resolve({ code: this.#faultCode ?? event.code, reason, wasOpen: this.#wasOpen, wasJoined, retryMs: this.#retryMs });
+        resolve({
+          code: this.#faultCode ?? event.code,
+          reason: this.#fault ?? (event.reason || trouble),
+          wasOpen: this.#wasOpen,
+          wasJoined: this.#stage === "joined",
+          retryMs: this.#retryMs,
+        });
       };
     });
   }
