@@ -20,6 +20,7 @@ from shardy_common.blobs import PACKED_BYTES_MAX, DirectoryStore, MissingBlob
 from shardy_common.log import Append, Appended, JetStreamLog
 from shardy_common.wire import events as ev
 from shardy_gateway.session import CloseSession, Session
+from shardy_gateway.signed import SignedFrame, check_signature
 from shardy_gateway.views import Outbox, TaskView, Views
 
 log = logging.getLogger("shardy.gateway")
@@ -46,6 +47,7 @@ class Incoming:
     trace: str
     data: memoryview | None = None
     digest: str = ""
+    leaves: bytes = b""  # of its whole frame, where that held several results: stored under event.batch
 
 
 class Hub:
@@ -170,20 +172,26 @@ class Hub:
             raise CloseSession(4400, "a result frame holds a list of results")
         if len(results) > RESULTS_PER_FRAME_MAX:
             raise CloseSession(4413, f"a result frame holds a list of at most {RESULTS_PER_FRAME_MAX} results")
+        signed = check_signature(session, header.get("sig"), results)
         refused: list[list[str]] = []
-        for result in results:
-            lease_id = result.get("lease") if isinstance(result, dict) else None
-            if not isinstance(lease_id, str):
-                raise CloseSession(4400, "a result without a lease id")
-            outcome = self._take_one(session, lease_id, result, segments)
+        for index, result in enumerate(results):
+            outcome = self._take_one(session, result["lease"], result, segments, signed, index)
             if outcome:
-                refused.append([lease_id, outcome])
+                refused.append([result["lease"], outcome])
         if refused:
             session.send({"t": "ack", "acks": refused})
         if len(self._queue) > RESULT_QUEUE_MAX:
             raise CloseSession(1012, "the mesh is catching up; reconnect shortly", 2_000)
 
-    def _take_one(self, session: Session, lease_id: str, result: dict[str, Any], segments: list[memoryview]) -> str:
+    def _take_one(
+        self,
+        session: Session,
+        lease_id: str,
+        result: dict[str, Any],
+        segments: list[memoryview],
+        signed: SignedFrame,
+        index: int,
+    ) -> str:
         """Queue one result; returns an outcome when it is not to be recorded."""
         task_id = lease_id.rpartition("-")[0]
         task = self.views.tasks.get(task_id)
@@ -218,8 +226,12 @@ class Hub:
             float(ms) if isinstance(ms, (int, float)) and 0 <= ms < 1e9 else 0.0,
             backend[:16] if isinstance(backend, str) else "",
             _spans(spans),
+            signed.sig,
+            signed.batch,
+            index,
         )
-        self._queue.append(Incoming(session, event, lease_id, f"result/{lease_id}", job.trace, data, event.digest))
+        item = Incoming(session, event, lease_id, f"result/{lease_id}", job.trace, data, event.digest, signed.leaves)
+        self._queue.append(item)
         self._queued.set()
         return ""
 
@@ -257,7 +269,10 @@ class Hub:
 
     def _store(self, batch: list[Incoming]) -> bool:
         try:
-            small = [(i.digest, i.data) for i in batch if i.data is not None and len(i.data) <= PACKED_BYTES_MAX]
+            small: list[tuple[str, bytes | memoryview]] = [
+                (i.digest, i.data) for i in batch if i.data is not None and len(i.data) <= PACKED_BYTES_MAX
+            ]
+            small += {i.event.batch: i.leaves for i in batch if i.leaves}.items()  # type: ignore[attr-defined]
             if small:
                 self.blobs.put_small(small)
             for item in batch:

@@ -30,6 +30,7 @@ class Session:
     def __init__(self, socket: WebSocket, session_id: str, worker: str, address: str, agent: str, token: str) -> None:
         self.socket, self.id, self.worker, self.address, self.agent = socket, session_id, worker, address, agent
         self.token = token
+        self.key = b""  # the public key that it greeted with
         self.tiered: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self.seen = time.monotonic()
         self.joined_seq = 0  # where its join stands in the log, once that has been read back
