@@ -116,6 +116,7 @@ class Hub:
                 p = params[task.id] = kinds.KINDS[job.spec.kind].lease_params(job.spec, task.tile)
             for name in kinds.KINDS[job.spec.kind].operand_names:
                 operand = p[name]
+                session.show(operand["d"])
                 key = (operand["d"], operand["o"], operand["l"])
                 if key[2] <= CARRY_BYTES_MAX and session.carry(key):
                     data = self._slice(key)
@@ -137,6 +138,14 @@ class Hub:
             if len(entries) >= LEASES_PER_FRAME_MAX or carried >= FRAME_CARRY_BYTES_MAX:
                 flush()
         flush()
+
+    def remember(self, session: Session, held: list[str]) -> None:
+        """What the leases name that a worker brings from an earlier session: it may still have to fetch it."""
+        for lease in held:
+            task = self.views.tasks.get(lease.rpartition("-")[0])
+            if task is not None and task.leases.get(lease) == session.worker and task.job in self.views.jobs:
+                for operand in self.views.jobs[task.job].spec.operands.values():
+                    session.show(operand.digest)
 
     def _slice(self, key: tuple[str, int, int]) -> bytes | None:
         """Operand bytes to carry; both replicas of a task ask for the same, so the last ones are kept."""

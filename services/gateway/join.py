@@ -162,6 +162,7 @@ class Door:
         if before is not None:
             before.close(CloseSession(4409, "the same key joined again"))
         self.hub.sessions[session.worker] = session
+        self.hub.remember(session, joined.held)
         await self._record(joined, f"join/{session.id}")
         try:
             async with asyncio.timeout(HANDSHAKE_S):
