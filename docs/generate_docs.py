@@ -55,7 +55,16 @@ EMITTERS = {
     "gateway.started": "gateway",
     "verifier.registered": "nobody yet",
     "dlq.recorded": "dlq; any service that meets bytes it cannot decode",
+    "dlq.replayed": "nobody yet",
+    "dlq.discarded": "nobody yet",
+    "job.reopened": "nobody yet",
+    "canary.prepared": "nobody yet",
+    "key.issued": "nobody yet",
+    "key.revoked": "nobody yet",
+    "mesh.keyed": "nobody yet",
 }
+# what the last token of a subject is, where it is not the entity's own id
+KEYS = {"result": "task", "fraud": "task", "dlq": "entry", "verifier": "version", "canary": "job", "mesh": "key"}
 VALUES = {Path: "FILE", str: "TEXT", int: "N", float: "NUMBER"}
 PARTS: tuple[type[msgspec.Struct], ...] = (JobSpec, Operand, Pre, Tile, ev.Lease, ev.Probe)
 
@@ -112,7 +121,7 @@ def subjects_page() -> str:
         )
     for event in ev.EVENT_TYPES:
         entity = event.name.partition(".")[0]
-        key = {"result": "task", "fraud": "task", "dlq": "entry", "verifier": "version"}.get(entity, entity)
+        key = KEYS.get(entity, entity)
         lines += ["", f"## {event.name}", "", f"Subject `{event.name}.<{key}>`, tag `{event.__struct_config__.tag}`."]
         if own_doc(event):
             lines += ["", own_doc(event)]

@@ -63,7 +63,7 @@ class Managed:
 
 
 class Stack:
-    """`async with Stack(data_dir) as stack:` gives stack.url, stack.page_url and stack.api_key.
+    """`async with Stack(data_dir) as stack:` gives stack.url, stack.page_url, stack.api_key and stack.operator_key.
 
     port 0 takes a free one. allow_same_address lets devices of one network address check each other: for one-machine
     demonstrations. env: further settings for the services (SHARDY_…).
@@ -86,7 +86,8 @@ class Stack:
         self._env = env or {}
         self._stopping = False
         self._password = secrets.token_urlsafe(24)
-        self.api_key = ""
+        self.api_key = self.operator_key = ""
+        self.fresh_keys = False
 
     @property
     def url(self) -> str:
@@ -121,7 +122,8 @@ class Stack:
         """Start everything and wait until the gateway answers."""
         (self.data_dir / "logs").mkdir(parents=True, exist_ok=True)
         self._lock()
-        self.api_key = ensure_api_key(self.data_dir)
+        keys, self.fresh_keys = ensure_keys(self.data_dir)
+        self.api_key, self.operator_key = keys["submit"], keys["operate"]
         self._supervise("nats-server", [_nats_server(), "-c", str(self._nats_config())], dict(os.environ))
         for name in CORE:
             self._supervise(name, [sys.executable, "-m", SERVICES[name]], self._service_env())
@@ -268,15 +270,23 @@ class Stack:
         )
 
 
-def ensure_api_key(data_dir: Path) -> str:
-    """The requester's key of a one-machine stack: made once, kept with mode 600, and stored hashed for the gateway."""
-    path = data_dir / "api_key"
-    if not path.exists():
-        path.touch(mode=0o600)
-        path.write_text("shardy_" + secrets.token_urlsafe(24) + "\n")
-    key = path.read_text().strip()
-    (data_dir / "api_keys").write_text(hashlib.sha256(key.encode()).hexdigest() + "  # made by shardy up\n")
-    return key
+KEY_FILES = {"submit": "api_key", "operate": "operator_key"}
+
+
+def ensure_keys(data_dir: Path) -> tuple[dict[str, str], bool]:
+    """The keys of a one-machine stack by scope, and whether they were made just now: kept with mode 600 for the
+    commands of this machine, and hashed for the gateway."""
+    keys, fresh, lines = {}, False, []
+    for scope, name in KEY_FILES.items():
+        path = data_dir / name
+        if not path.exists():
+            fresh = True
+            path.touch(mode=0o600)
+            path.write_text("shardy_" + secrets.token_urlsafe(24) + "\n")
+        keys[scope] = path.read_text().strip()
+        lines.append(f"{hashlib.sha256(keys[scope].encode()).hexdigest()} {scope}  # made by shardy up\n")
+    (data_dir / "api_keys").write_text("".join(lines))
+    return keys, fresh
 
 
 def free_port(host: str) -> int:
@@ -340,7 +350,10 @@ def up_command(data_dir: Path, host: str, port: int, demo: bool) -> None:
             if starting.done():
                 await starting
                 print(f"Shardy is up.\n  worker page  {stack.page_url}\n  API          {stack.url}/v1  (docs: /docs)")
-                print(f"  API key      {stack.api_key}\n  data         {stack.data_dir}")
+                if stack.fresh_keys:
+                    print(f"  API key      {stack.api_key}\n  operator key {stack.operator_key}")
+                print(f"  keys         {stack.data_dir / 'api_key'}, operator_key: this folder's commands find them")
+                print(f"  data         {stack.data_dir}")
                 if demo:
                     print("  note         replicas may share one network address: for one machine only")
                 print("Ctrl-C stops it.", flush=True)

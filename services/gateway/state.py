@@ -27,22 +27,27 @@ class GatewayState:
         self.allow_same_address = False  # as the matchmaker's: only for what a waiting job is told
         self.name, self.log, self.blobs, self.hub, self.loop = name, event_log, blobs, hub, loop
         self._keys_file = keys_file
-        self._keys: tuple[float, list[str]] = (-1.0, [])
+        self._keys: tuple[float, list[tuple[str, frozenset[str]]]] = (-1.0, [])
         self._waiters: dict[str, list[asyncio.Future[None]]] = {}
 
     @property
     def views(self) -> Views:
         return self.loop.core  # type: ignore[return-value]
 
-    def api_keys(self) -> list[str]:
-        """SHA-256 of the valid API keys; the file is read again when it changes."""
+    def api_keys(self) -> list[tuple[str, frozenset[str]]]:
+        """SHA-256 and scopes of the keys in the file, which is read again when it changes. No scopes: submit."""
         try:
             changed = self._keys_file.stat().st_mtime
         except OSError:
             return []
         if changed != self._keys[0]:
-            lines = [line.split("#")[0].strip() for line in self._keys_file.read_text().splitlines()]
-            self._keys = (changed, [line for line in lines if line])
+            keys = []
+            for line in self._keys_file.read_text().splitlines():
+                words = line.split("#")[0].split()
+                if words:
+                    scopes = words[1].split(",") if len(words) > 1 else ["submit"]
+                    keys.append((words[0], frozenset(scopes)))
+            self._keys = (changed, keys)
         return self._keys[1]
 
     def notify(self, jobs: set[str]) -> None:

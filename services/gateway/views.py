@@ -12,6 +12,8 @@ from shardy_common.carving import Cursor
 from shardy_common.log import Projection, Recorded, Table
 from shardy_common.wire import events as ev
 from shardy_common.wire.job import JobSpec, Tile
+from shardy_gateway.letters import Letters
+from shardy_gateway.side import SideFold
 
 TABLES = [
     Table("jobs", {"id": str, "active": int, "requester": str, "body": bytes}, [["active"]]),
@@ -22,10 +24,10 @@ TABLES = [
     ),
     Table("workers", {"id": str, "body": bytes}),
     Table("frauds", {"lease": str, "job": str, "worker": str, "body": bytes}, [["job"], ["worker"]]),
-    Table("dlq", {"entry": str, "body": bytes}),
+    *Letters.tables,
 ]
-VERSION = 1
-FILTERS = ["job.*.*", "task.*.*", "fraud.detected.*", "worker.*.*", "gateway.started.*", "dlq.*.*"]
+VERSION = 2
+FILTERS = ["job.*.*", "task.*.*", "fraud.detected.*", "worker.*.*", "gateway.started.*", *Letters.filters]
 
 
 class JobView(msgspec.Struct):
@@ -131,7 +133,10 @@ class Views:
         self._touched_jobs: dict[str, JobView] = {}
         self._touched_workers: set[str] = set()
         self._frauds: list[FraudView] = []
-        self._letters: list[tuple[str, bytes]] = []
+        self.letters = Letters()
+        self.sides: tuple[SideFold, ...] = (self.letters,)
+        for side in self.sides:
+            side.flush = self._flush
 
     # -- service core ---------------------------------------------------------------------------------------------
 
@@ -149,11 +154,15 @@ class Views:
         for (body,) in projection.rows("SELECT body FROM workers"):
             worker = _worker(body)
             self.workers[worker.id] = worker
+        for side in self.sides:
+            side.load(projection)
 
     def evolve(self, recorded: Recorded) -> None:
         handler = _HANDLERS.get(type(recorded.event))
         if handler is not None:
             handler(self, recorded.event, recorded)
+        for side in self.sides:
+            side.evolve(recorded)
 
     def rows(self) -> dict[str, list[Sequence[Any]]]:
         out: dict[str, list[Sequence[Any]]] = {
@@ -173,13 +182,13 @@ class Views:
             ],
             "workers": [(w, _pack(self.workers[w])) for w in self._touched_workers],
             "frauds": [(f.lease, f.job, f.worker, _pack(f)) for f in self._frauds],
-            "dlq": list(self._letters),
         }
         self._touched_jobs.clear()
         self._touched_tasks.clear()
         self._touched_workers.clear()
         self._frauds.clear()
-        self._letters.clear()
+        for side in self.sides:
+            out |= side.rows()
         return {table: rows for table, rows in out.items() if rows}
 
     def take_outbox(self) -> Outbox:
@@ -187,6 +196,9 @@ class Views:
         return outbox
 
     # -- look-ups -------------------------------------------------------------------------------------------------
+
+    def _flush(self) -> None:
+        self.flush()
 
     def _read(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         self.flush()
@@ -225,10 +237,6 @@ class Views:
         else:
             rows = self._read("SELECT body FROM frauds WHERE job = ? LIMIT ?", (job_id, limit))
         return [_fraud(body) for (body,) in rows]
-
-    def letters(self, limit: int = 100) -> list[dict[str, Any]]:
-        rows = self._read("SELECT body FROM dlq ORDER BY rowid DESC LIMIT ?", (limit,))
-        return [msgspec.json.decode(body) for (body,) in rows]
 
     # -- fold -----------------------------------------------------------------------------------------------------
 
@@ -379,19 +387,6 @@ class Views:
                 worker.present = False
                 self._touched_workers.add(worker.id)
 
-    def _letter(self, event: ev.DlqRecorded, recorded: Recorded) -> None:
-        body = msgspec.json.encode(
-            {
-                "entry": event.entry,
-                "cause": event.cause,
-                "subject": event.subject_of,
-                "seq": event.seq_of,
-                "evidence": event.evidence,
-                "at_ms": recorded.at_ms,
-            }
-        )
-        self._letters.append((event.entry, body))
-
     def _touch_job(self, job: JobView) -> None:
         self._touched_jobs[job.id] = job
         self.outbox.jobs.add(job.id)
@@ -411,5 +406,4 @@ _HANDLERS: dict[type | None, Callable[[Views, Any, Recorded], None]] = {
     ev.WorkerTiered: Views._worker_tiered,
     ev.WorkerLeft: Views._worker_left,
     ev.GatewayStarted: Views._gateway_started,
-    ev.DlqRecorded: Views._letter,
 }

@@ -91,7 +91,7 @@ def test_emitters_are_where_the_events_are_made() -> None:
     for event in generate.ev.EVENT_TYPES:
         makers = set()
         for service in generate.FOLDERS:
-            sources = "\n".join(text_of(path) for path in (ROOT / "services" / service).glob("*.py"))
+            sources = "\n".join(text_of(path) for path in (ROOT / "services" / service).rglob("*.py"))
             if re.search(rf"\b(ev\.)?{event.__name__}\(", sources):
                 makers.add(service)
         said = {name for name in generate.FOLDERS if name in generate.EMITTERS[event.name].split(";")[0]}

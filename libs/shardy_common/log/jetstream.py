@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
 
 from nats.errors import Error as NatsError
 
 from shardy_common.log.appender import Appender
 from shardy_common.log.client import LogClient, connect
-from shardy_common.log.reader import JetStreamReader
-from shardy_common.log.types import Append, Outcome
+from shardy_common.log.reader import JetStreamReader, recorded
+from shardy_common.log.types import Append, Outcome, Recorded
 from shardy_common.wire import subjects
 
 
@@ -57,6 +60,18 @@ class JetStreamLog:
         reply = await self.client.request(f"$JS.API.STREAM.INFO.{self.stream}", b"", timeout=5)
         return int(json.loads(reply.data)["state"]["last_seq"])
 
+    async def get(self, seq: int) -> Recorded | None:
+        """One event by its sequence; None when there is none."""
+        reply = await self.client.request(
+            f"$JS.API.STREAM.MSG.GET.{self.stream}", json.dumps({"seq": seq}).encode(), timeout=5
+        )
+        message = json.loads(reply.data).get("message")
+        if message is None:
+            return None
+        headers = base64.b64decode(message.get("hdrs", "")) or None
+        at_ms = int(datetime.fromisoformat(message["time"][:19] + "+00:00").timestamp() * 1000)
+        return recorded(message["subject"].encode(), seq, at_ms, base64.b64decode(message.get("data", "")), headers)
+
     async def close(self) -> None:
         await self.appender.close()
         await self.client.close()
@@ -83,9 +98,32 @@ class JetStreamLog:
                 await asyncio.sleep(0.2)
                 continue
             error = json.loads(reply.data).get("error")
-            if error is None or error.get("err_code") == 10058:  # the name is in use: it is there already
+            if error is None:
                 return
+            if error.get("err_code") == 10058:  # the name is in use: it is there already, perhaps of an earlier version
+                if await self._widen(config):
+                    return
+                continue
             if error.get("code") == 503:
                 await asyncio.sleep(0.2)
                 continue
             raise RuntimeError(f"the log refused to make its stream: {error.get('description')}")
+
+    async def _widen(self, config: dict[str, Any]) -> bool:
+        """Let a stream that an earlier version made take the subjects that came since. False: ask again."""
+        try:
+            info = await self.client.request(f"$JS.API.STREAM.INFO.{self.stream}", b"", timeout=5)
+            have = json.loads(info.data).get("config", {})
+            if not set(config["subjects"]) - set(have.get("subjects", ())):
+                return bool(have)
+            wanted = {**have, "subjects": sorted({*have["subjects"], *config["subjects"]})}
+            reply = await self.client.request(
+                f"$JS.API.STREAM.UPDATE.{self.stream}", json.dumps(wanted).encode(), timeout=5
+            )
+        except (NatsError, TimeoutError, OSError):
+            await asyncio.sleep(0.2)
+            return False
+        error = json.loads(reply.data).get("error")
+        if error is not None and error.get("code") != 503:
+            raise RuntimeError(f"the log refused new subjects in its stream: {error.get('description')}")
+        return error is None

@@ -45,6 +45,9 @@ class MemoryLog:
     async def last_seq(self) -> int:
         return len(self.events)
 
+    async def get(self, seq: int) -> Recorded | None:
+        return self.events[seq - 1] if 0 < seq <= len(self.events) else None
+
     async def close(self) -> None:
         pass
 

@@ -71,7 +71,7 @@ class JetStreamReader:
                 return []  # woken by the news that the end is reached
         out: list[Recorded] = []
         while self._backlog and len(out) < max_events:
-            out.append(_recorded(*self._backlog.popleft()))
+            out.append(recorded(*self._backlog.popleft()))
         if len(self._backlog) < _BACKLOG_MAX // 2:
             await self._release_flow()
         return out
@@ -189,7 +189,8 @@ def _matches(pattern: str, name: bytes) -> bool:
     return want[-1] == ">" or all(w in ("*", h) for w, h in zip(want, have, strict=False))
 
 
-def _recorded(subject: bytes, seq: int, at_ms: int, data: bytes, headers: bytes | None) -> Recorded:
+def recorded(subject: bytes, seq: int, at_ms: int, data: bytes, headers: bytes | None) -> Recorded:
+    """One message of the stream as an event, or as bytes that no version explains."""
     trace = ""
     if headers:
         at = headers.find(b"traceparent: ")

@@ -67,6 +67,10 @@ class EventLog(Protocol):
 
     def read(self, filters: Sequence[str], after: int) -> Reader: ...
 
+    async def get(self, seq: int) -> Recorded | None:
+        """One event by its sequence; None when there is none."""
+        ...
+
 
 class Reader(Protocol):
     async def batch(self, max_events: int, timeout_s: float) -> list[Recorded]:

@@ -3,7 +3,20 @@
 from __future__ import annotations
 
 STREAM = "EVENTS"
-ENTITIES = ("job", "task", "result", "worker", "gateway", "fraud", "proof", "verifier", "dlq")
+ENTITIES = (
+    "job",
+    "task",
+    "result",
+    "worker",
+    "gateway",
+    "fraud",
+    "proof",
+    "verifier",
+    "dlq",
+    "canary",
+    "key",
+    "mesh",
+)
 STREAM_SUBJECTS = [f"{entity}.>" for entity in ENTITIES]
 
 

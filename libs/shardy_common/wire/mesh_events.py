@@ -1,0 +1,129 @@
+"""Events of workers, gateways, keys and dead letters."""
+
+from __future__ import annotations
+
+import msgspec
+
+from shardy_common.wire.event_base import Event, KeyEvent, LetterEvent, WorkerEvent
+
+
+class Probe(msgspec.Struct, frozen=True):
+    """What a worker claimed and the gateway's own timing. gops in 10⁹ operations a second, memory in MiB."""
+
+    gops: float
+    ms: float
+    memory_mib: int
+    backend: str
+    gpu: str = ""
+    engine: str = ""
+    kernels: str = ""
+    gateway_ms: float = 0.0
+
+
+class WorkerJoined(WorkerEvent, frozen=True, tag="worker.joined/1"):
+    """held: leases that the worker still has from an earlier session; all others of its leases are lost."""
+
+    name = "worker.joined"
+    gateway: str
+    instance: str
+    address: str
+    agent: str
+    key: str
+    probe: Probe
+    held: list[str] = []
+
+
+class WorkerTiered(WorkerEvent, frozen=True, tag="worker.tiered/1"):
+    name = "worker.tiered"
+    tier: str
+    max_leases: int
+    gops: float
+
+
+class WorkerLeft(WorkerEvent, frozen=True, tag="worker.left/1"):
+    """cause: left (leases given back at once) | dropped (it may come back and bring results)."""
+
+    name = "worker.left"
+    cause: str
+
+
+class GatewayStarted(Event, frozen=True, tag="gateway.started/1"):
+    """Sessions of earlier instances of this gateway are gone."""
+
+    name = "gateway.started"
+    gateway: str
+    instance: str
+
+    @property
+    def entity_id(self) -> str:
+        return self.gateway
+
+
+class VerifierRegistered(Event, frozen=True, tag="verifier.registered/1"):
+    """A verification key version enters the registry. status: active | grace | revoked."""
+
+    name = "verifier.registered"
+    version: str
+    circuit: str
+    vk_digest: str
+    status: str
+
+    @property
+    def entity_id(self) -> str:
+        return self.version
+
+
+class DlqRecorded(LetterEvent, frozen=True, tag="dlq.recorded/1"):
+    """A dead letter. cause: fraud | unresolved | poison | max-deliveries; evidence: small map of strings."""
+
+    name = "dlq.recorded"
+    cause: str
+    subject_of: str
+    seq_of: int
+    evidence: dict[str, str]
+
+
+class DlqReplayed(LetterEvent, frozen=True, tag="dlq.replayed/1"):
+    """What the letter is about was tried again, and the letter is closed. by: key id; outcome: in words."""
+
+    name = "dlq.replayed"
+    by: str
+    outcome: str
+
+
+class DlqDiscarded(LetterEvent, frozen=True, tag="dlq.discarded/1"):
+    """Somebody looked and decided that nothing is to be done."""
+
+    name = "dlq.discarded"
+    by: str
+    reason: str
+
+
+class KeyIssued(KeyEvent, frozen=True, tag="key.issued/1"):
+    """An API key. key: its id; hash: SHA-256 (hex) of the secret, which is kept nowhere; scopes: submit | operate.
+
+    owner: whose jobs it sees, kept through rotations; expires_ms: 0 for never; replaces: the key that it follows.
+    """
+
+    name = "key.issued"
+    hash: str
+    owner: str
+    scopes: list[str]
+    label: str
+    by: str
+    expires_ms: int = 0
+    replaces: str = ""
+
+
+class KeyRevoked(KeyEvent, frozen=True, tag="key.revoked/1"):
+    """The key ends at at_ms: at once, or after the grace of a rotation."""
+
+    name = "key.revoked"
+    by: str
+    at_ms: int
+
+
+class MeshKeyed(KeyEvent, frozen=True, tag="mesh.keyed/1"):
+    """A public key (hex, Ed25519) that this mesh signs receipts with."""
+
+    name = "mesh.keyed"
