@@ -1,19 +1,20 @@
-"""`python health.py SERVICE`: exit code 0 when the service says over the control plane that it is live."""
+"""`python health.py SERVICE`: exit code 0 when the replica in this container says, over the control plane, that it is
+live."""
 
 from __future__ import annotations
 
 import asyncio
-import json
+import socket
 import sys
 
 import nats
 
 from shardy_common.config import Settings
-from shardy_common.wire.subjects import control
+from shardy_common.replies import statuses
 
 
-async def live(service: str) -> bool:
-    """What the service answers; an exception when it does not answer in time."""
+async def live(service: str, host: str) -> bool:
+    """Whether the replica on this host answers and has caught up with the log. Its siblings answer too."""
     settings = Settings()
     client = await nats.connect(
         settings.nats_url,
@@ -23,14 +24,13 @@ async def live(service: str) -> bool:
         connect_timeout=3,
     )
     try:
-        reply = await client.request(control(service, "status"), b"{}", timeout=5)
-        return bool(json.loads(reply.data)["live"])
+        return any(status["live"] for status in await statuses(client, service) if status["host"] == host)
     finally:
         await client.close()
 
 
 if __name__ == "__main__":
     try:
-        sys.exit(0 if asyncio.run(live(sys.argv[1])) else 1)
+        sys.exit(0 if asyncio.run(live(sys.argv[1], socket.gethostname())) else f"{sys.argv[1]}: not live")
     except Exception as error:  # one line in the container's health log
         sys.exit(f"{sys.argv[1]}: {type(error).__name__} {error}")

@@ -12,7 +12,7 @@ from starlette.requests import ClientDisconnect
 
 from shardy_common import ids, kinds, limits
 from shardy_common.errors import Refused, Transient
-from shardy_gateway.api.common import SUBMIT, caller, state_of, too_large, worker_session
+from shardy_gateway.api.common import LAG_S, LAG_TRIES, SUBMIT, caller, state_of, too_large, worker_of
 from shardy_gateway.assemble import BLOCK_BYTES
 
 router = APIRouter()
@@ -48,24 +48,30 @@ async def get_blob(request: Request, digest: str) -> Response:
 @router.get("/v1/worker/blobs/{digest}", tags=["worker"])
 async def worker_blob(request: Request, digest: str) -> Response:
     """Operand bytes for a joined worker; Range picks the slice that its lease names."""
-    worker_session(request)
+    await worker_of(request)
     return _send_blob(request, _digest(digest))
 
 
 @router.put("/v1/worker/results/{lease}", tags=["worker"])
 async def put_result(request: Request, lease: str) -> JSONResponse:
     """Result bytes too large for a frame; the result frame that follows names their digest."""
-    session, state = worker_session(request), state_of(request)
+    (worker, session), state = await worker_of(request), state_of(request)
     task = state.views.tasks.get(lease.rpartition("-")[0])
-    if task is None or task.leases.get(lease) != session.worker:
+    for _ in range(LAG_TRIES if session is None else 0):
+        if task is not None and lease in task.leases:
+            break
+        await asyncio.sleep(LAG_S)
+        task = state.views.tasks.get(lease.rpartition("-")[0])
+    if task is None or task.leases.get(lease) != worker:
         raise Refused("this lease is not yours, or its task has been decided", status=409, title="No such lease")
     job = state.views.jobs[task.job]
     want = kinds.KINDS[job.spec.kind].result_bytes(job.spec, task.tile.rows, task.tile.cols)
     digest, size = await _receive(request, want, None)
     if size != want:
         raise Refused(f"the result of this lease has {want} bytes, the body had {size}", limit=f"{want} bytes")
-    session.seen = time.monotonic()
-    session.uploads[lease] = (digest, size)
+    if session is not None:  # otherwise the gateway that holds the socket finds the bytes in the store
+        session.seen = time.monotonic()
+        session.uploads[lease] = (digest, size)
     return JSONResponse({"digest": digest, "bytes": size}, status_code=201)
 
 
