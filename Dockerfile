@@ -1,6 +1,6 @@
 # One image for every service and for the native worker.
 
-FROM node:22-slim AS page
+FROM node:22-slim AS node
 WORKDIR /src/web-worker
 COPY web-worker/package.json web-worker/package-lock.json ./
 RUN npm ci --silent --no-audit --no-fund
@@ -8,6 +8,10 @@ COPY libs/shardy_common/engine /src/libs/shardy_common/engine
 COPY libs/shardy_common/kernels /src/libs/shardy_common/kernels
 COPY web-worker ./
 RUN npm run --silent build
+
+# the built worker page, alone: a build may put another folder in its place
+FROM scratch AS page
+COPY --from=node /src/services/gateway/static /
 
 FROM python:3.13-slim AS install
 WORKDIR /src
@@ -18,7 +22,7 @@ RUN pip install --no-cache-dir --no-deps --require-hashes -r run.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY libs libs
 COPY services services
-COPY --from=page /src/services/gateway/static services/gateway/static
+COPY --from=page / services/gateway/static
 # the build tool is one of the pinned requirements, so nothing is fetched here
 RUN pip install --no-cache-dir --no-deps --no-build-isolation . && pip check && python -m compileall -q /opt/shardy/lib
 COPY deploy/health.py /opt/shardy/health.py
