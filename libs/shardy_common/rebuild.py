@@ -6,9 +6,8 @@ import asyncio
 import json
 from pathlib import Path
 
-from shardy_common.replies import statuses
+from shardy_common.replies import rebuild
 from shardy_common.stack import SERVICES, StackError
-from shardy_common.wire.subjects import control
 
 
 def rebuild_command(data_dir: Path, service: str) -> list[dict[str, object]]:
@@ -29,16 +28,10 @@ def rebuild_command(data_dir: Path, service: str) -> list[dict[str, object]]:
         )
         try:
             for _ in range(60):  # it may have just started, or be being started again
-                instances = sorted({str(status["instance"]) for status in await statuses(client, service)})
-                if instances:
-                    break
-            else:
-                raise StackError(f"{service} does not answer: see its log in {Path(data_dir) / 'logs'}")
-            done = []
-            for instance in instances:  # in turn, so that the others go on meanwhile
-                reply = await client.request(control(service, f"rebuild.{instance}"), b"{}", timeout=600)
-                done.append(json.loads(reply.data))
-            return done
+                answers = await rebuild(client, service)
+                if answers:
+                    return answers
+            raise StackError(f"{service} does not answer: see its log in {Path(data_dir) / 'logs'}")
         finally:
             await client.close()
 

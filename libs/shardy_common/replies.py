@@ -16,6 +16,7 @@ from shardy_common.wire.subjects import control
 
 PATIENCE_S = 1.0  # for the first answer
 QUIET_S = 0.25  # then until nobody has answered for so long
+REBUILD_S = 600.0
 
 
 async def statuses(client: Client, service: str) -> list[dict[str, Any]]:
@@ -41,3 +42,12 @@ async def statuses(client: Client, service: str) -> list[dict[str, Any]]:
     finally:
         await subscription.unsubscribe()
     return found
+
+
+async def rebuild(client: Client, service: str) -> list[dict[str, Any]]:
+    """Each replica folds the log anew, one after another, so that the others go on meanwhile. What each answers."""
+    done = []
+    for instance in sorted({str(status["instance"]) for status in await statuses(client, service)}):
+        reply = await client.request(control(service, f"rebuild.{instance}"), b"{}", timeout=REBUILD_S)
+        done.append(json.loads(reply.data))
+    return done
