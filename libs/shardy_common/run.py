@@ -81,6 +81,8 @@ async def serve(service: str, settings: Settings, build: Build) -> None:
         asyncio.create_task(control_plane(settings, service, loop)),
         asyncio.create_task(loop.presence.run(loop.live.is_set)),
     ]
+    for task in beside:
+        task.add_done_callback(lambda done: _ended(done, loop))
     stopping = asyncio.get_running_loop()
     for signum in (signal.SIGTERM, signal.SIGINT):
         stopping.add_signal_handler(signum, loop.stop)
@@ -92,6 +94,13 @@ async def serve(service: str, settings: Settings, build: Build) -> None:
         await asyncio.gather(*beside, return_exceptions=True)
         await event_log.close()
         loop.projection.close()
+
+
+def _ended(task: asyncio.Task[None], loop: FoldLoop) -> None:
+    """What runs beside the loop runs for ever: should it fail, the process ends, to be started again."""
+    if not task.cancelled() and task.exception() is not None:
+        log.error("%s stops to be restarted: %r", loop.name, task.exception())
+        loop.stop()
 
 
 def relax_gc() -> None:

@@ -61,10 +61,10 @@ def healthy(mesh: Composed, **counts: int) -> None:
 
 def joined(mesh: Composed, count: int) -> list[dict[str, Any]]:
     """The workers that are present and have a tier, once there are so many."""
-    headers = {"Authorization": f"Bearer {mesh.key()}"}
+    headers, url = {"Authorization": f"Bearer {mesh.key()}"}, mesh.urls()[0]
 
     def look() -> list[dict[str, Any]]:
-        listed = httpx.get(mesh.urls()[0] + "/v1/workers", headers=headers, timeout=20).json()["workers"]
+        listed = httpx.get(url + "/v1/workers", headers=headers, timeout=20).json()["workers"]
         found = [worker for worker in listed if worker["present"] and worker["tier"]]
         return found if len(found) >= count else []
 
@@ -110,8 +110,9 @@ def test_containers_are_confined(mesh: Composed) -> None:
 
 def test_the_main_job_at_small_size_is_right_to_the_byte(mesh: Composed, rng: np.random.Generator) -> None:
     mesh.sh("docker compose --profile worker up --scale worker=2 --wait")
-    found = joined(mesh, 2)
-    assert len({worker["address"] for worker in found}) == 2, "two containers, two addresses"
+    joined(mesh, 2)
+    networks = [mesh.inspect(c)["NetworkSettings"]["Networks"].values() for c in mesh.containers("worker")]
+    assert len({network["IPAddress"] for (network,) in networks}) == 2, "two containers, two addresses"
     (url,) = mesh.urls()
     main_job(url, mesh.key(), rng)
     listed = mesh.sh("export SHARDY_KEY=$(cat deploy/secrets/api_key)\nshardy workers", SHARDY_URL=url)
@@ -189,7 +190,8 @@ def test_a_container_whose_process_ends_is_started_again(mesh: Composed) -> None
 
 
 def test_replaced_one_by_one_while_a_job_runs(mesh: Composed, rng: np.random.Generator) -> None:
-    before = {service: set(mesh.containers(service)) for service in ("quorum", "gateway")}
+    services = ("quorum", "gateway")
+    before = {service: set(mesh.containers(service)) for service in services}
     a, b = int8(rng, 1_000, 512), int8(rng, 512, 64)
     urls = mesh.urls()
     with Mesh(urls[1], mesh.key()) as client:
@@ -202,6 +204,15 @@ def test_replaced_one_by_one_while_a_job_runs(mesh: Composed, rng: np.random.Gen
         job = client.job(job_id)
         job.wait(timeout_s=150)
         same(job.result(), product(a, b))
+
+
+def test_scaled_down_workers_join_the_gateway_that_stays(mesh: Composed, rng: np.random.Generator) -> None:
+    mesh.sh("docker compose up --scale gateway=1 --scale matchmaker=1 --scale quorum=1 --no-recreate --wait")
+    healthy(mesh, worker=4)
+    joined(mesh, 4)
+    (url,) = mesh.urls()
+    assert httpx.get(url + "/healthz", timeout=20).json()["workers"] == 4
+    main_job(url, mesh.key(), rng)
 
 
 def test_a_backup_brings_everything_back(mesh: Composed, rng: np.random.Generator, tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from shardy_common.rebuild import rebuild_command
 from shardy_common.replies import statuses
 from shardy_common.stack import Stack
 from shardy_common.wire import events as ev
+from shardy_gateway.passes import Passes, shared_key
 
 pytestmark = pytest.mark.slow
 SHARED = ("matchmaker", "quorum")
@@ -210,18 +211,35 @@ async def test_workers_behind_a_balancer_move_between_gateways_with_their_leases
     counted = Counter(e.event.lease for e in events if isinstance(e.event, ev.ResultSubmitted))
     assert set(counted.values()) == {1}, "a result was recorded twice"
     joined = [e.event for e in await read_log(twins) if isinstance(e.event, ev.WorkerJoined)]
-    moved = {e.worker for e in joined if e.held and e.gateway == "gateway-0"} | {
-        e.worker for e in joined if e.held and e.gateway == "gateway-1"
-    }
-    assert moved, "nobody brought a lease along"
+    last: dict[str, str] = {}
+    moved = 0
+    for event in joined:
+        moved += bool(event.held) and last.get(event.worker, event.gateway) != event.gateway
+        last[event.worker] = event.gateway
+    assert moved, "nobody brought a lease along to the other gateway"
 
 
 async def test_a_session_token_holds_at_both_gateways_until_the_session_ends(twins: Stack, crew: Workers) -> None:
-    digest = "0" * 64
-    async with httpx.AsyncClient(timeout=PATIENCE_S) as http:
-        for url in twins.urls:
-            answer = await http.get(f"{url}/v1/worker/blobs/{digest}", headers={"Authorization": "Bearer a.b.c"})
-            assert answer.status_code == 401
+    """Made here with the gateways' own key, as they make it; for a session that is there, and for others."""
+    await crew.start("ada", url=twins.urls[0])
+    joins = [e.event for e in await read_log(twins) if isinstance(e.event, ev.WorkerJoined)]
+    last, passes = joins[-1], Passes(shared_key(twins.data_dir / "projections" / "gateway.key"))
+    assert "ada" in last.agent.split()
+
+    async def answers(token: str) -> set[int]:
+        async with httpx.AsyncClient(timeout=PATIENCE_S, headers={"Authorization": f"Bearer {token}"}) as http:
+            return {(await http.get(f"{url}/v1/worker/blobs/{'0' * 64}")).status_code for url in twins.urls}
+
+    token = passes.make(last.session, last.worker)
+    assert await answers(token) == {404}, "known to both: there is only no such blob"
+    assert await answers(token[:-1] + ("0" if token[-1] != "0" else "1")) == {401}
+    assert await answers(passes.make("0" * 16, last.worker)) == {401}, "another session of the same worker"
+    await crew.stop("ada")
+
+    async def over() -> bool:
+        return await answers(token) == {401}
+
+    await until(over, "the token ends with the session")
 
 
 async def test_rebuild_reaches_every_replica(twins: Stack, rng: np.random.Generator, crew: Workers) -> None:
