@@ -30,10 +30,12 @@ class Session:
     def __init__(self, socket: WebSocket, session_id: str, worker: str, address: str, agent: str, token: str) -> None:
         self.socket, self.id, self.worker, self.address, self.agent = socket, session_id, worker, address, agent
         self.token = token
+        self.key = b""  # the public key that it greeted with
         self.tiered: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self.seen = time.monotonic()
         self.joined_seq = 0  # where its join stands in the log, once that has been read back
         self.carried: OrderedDict[tuple[str, int, int], None] = OrderedDict()
+        self.operands: OrderedDict[str, None] = OrderedDict()  # blobs that its leases named: what it may fetch
         self.uploads: dict[str, tuple[str, int]] = {}  # lease → (digest, size) of an uploaded result
         self.closing: CloseSession | None = None
         self._budget = float(FRAMES_PER_S * FRAMES_BURST_S)
@@ -63,6 +65,13 @@ class Session:
         if not isinstance(header.get("t"), str):
             raise CloseSession(4400, "the header has no frame type t")
         return header, segments
+
+    def show(self, digest: str) -> None:
+        """A lease names this blob."""
+        self.operands[digest] = None
+        self.operands.move_to_end(digest)
+        while len(self.operands) > CARRIED_MAX:
+            self.operands.popitem(last=False)
 
     def send(self, header: dict[str, Any], segments: list[bytes] | None = None) -> None:
         """Queue a frame. A worker that does not read is closed rather than buffered for."""

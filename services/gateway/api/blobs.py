@@ -12,8 +12,9 @@ from starlette.requests import ClientDisconnect
 
 from shardy_common import ids, kinds, limits
 from shardy_common.errors import Refused, Transient
-from shardy_gateway.api.common import LAG_S, LAG_TRIES, SUBMIT, caller, state_of, too_large, worker_of
+from shardy_gateway.api.common import SUBMIT, caller, state_of, too_large, worker_of
 from shardy_gateway.assemble import BLOCK_BYTES
+from shardy_gateway.visitors import seen_by
 
 router = APIRouter()
 
@@ -47,31 +48,32 @@ async def get_blob(request: Request, digest: str) -> Response:
 
 @router.get("/v1/worker/blobs/{digest}", tags=["worker"])
 async def worker_blob(request: Request, digest: str) -> Response:
-    """Operand bytes for a joined worker; Range picks the slice that its lease names."""
-    await worker_of(request)
-    return _send_blob(request, _digest(digest))
+    """Operand bytes for a joined worker; Range picks the slice that its lease names.
+
+    Only blobs that its leases name: results of others, and what other jobs compute with, are none of its business.
+    """
+    session, named = await worker_of(request), _digest(digest)
+    if not await seen_by(session, lambda: named in session.operands):
+        raise Refused("none of your leases names this blob", status=404, title="Not found")
+    return _send_blob(request, digest)
 
 
 @router.put("/v1/worker/results/{lease}", tags=["worker"])
 async def put_result(request: Request, lease: str) -> JSONResponse:
     """Result bytes too large for a frame; the result frame that follows names their digest."""
-    (worker, session), state = await worker_of(request), state_of(request)
-    task = state.views.tasks.get(lease.rpartition("-")[0])
-    for _ in range(LAG_TRIES if session is None else 0):
-        if task is not None and lease in task.leases:
-            break
-        await asyncio.sleep(LAG_S)
-        task = state.views.tasks.get(lease.rpartition("-")[0])
-    if task is None or task.leases.get(lease) != worker:
+    session, state = await worker_of(request), state_of(request)
+    task_id = lease.rpartition("-")[0]
+    await seen_by(session, lambda: task_id in state.views.tasks and lease in state.views.tasks[task_id].leases)
+    task = state.views.tasks.get(task_id)
+    if task is None or task.leases.get(lease) != session.worker:
         raise Refused("this lease is not yours, or its task has been decided", status=409, title="No such lease")
     job = state.views.jobs[task.job]
     want = kinds.KINDS[job.spec.kind].result_bytes(job.spec, task.tile.rows, task.tile.cols)
     digest, size = await _receive(request, want, None)
     if size != want:
         raise Refused(f"the result of this lease has {want} bytes, the body had {size}", limit=f"{want} bytes")
-    if session is not None:  # otherwise the gateway that holds the socket finds the bytes in the store
-        session.seen = time.monotonic()
-        session.uploads[lease] = (digest, size)
+    session.seen = time.monotonic()
+    session.uploads[lease] = (digest, size)
     return JSONResponse({"digest": digest, "bytes": size}, status_code=201)
 
 

@@ -15,9 +15,9 @@ from shardy_common.log import Append, Appended, Conflict
 from shardy_gateway.session import Session
 from shardy_gateway.state import GatewayState
 from shardy_gateway.views import JobView
+from shardy_gateway.visitors import Visitor, admitted
 
 SUBMIT, OPERATE = "submit", "operate"
-LAG_TRIES, LAG_S = 20, 0.05  # what another gateway has answered may not be folded here yet
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,22 +55,12 @@ def caller(request: Request, scope: str = "") -> Caller:
     raise Refused(detail, status=401, title="No valid API key")
 
 
-async def worker_of(request: Request) -> tuple[str, Session | None]:
-    """The worker that calls, and its session if this gateway holds its socket; another may."""
-    state, token = state_of(request), bearer(request)
-    session = state.door.tokens.get(token)
-    if session is not None:
-        return session.worker, session
-    named = state.door.passes.read(token)
-    if named is not None:
-        for _ in range(LAG_TRIES):
-            known = state.views.workers.get(named[1])
-            if known is not None and known.session == named[0]:
-                if known.present and not known.banned:
-                    return named[1], None
-                break
-            await asyncio.sleep(LAG_S)
-    raise Refused("the session token is not known: join again", status=401, title="No valid session token")
+async def worker_of(request: Request) -> Session | Visitor:
+    """The joined worker that calls; another gateway may hold its socket."""
+    session = await admitted(state_of(request), bearer(request))
+    if session is None:
+        raise Refused("the session token is not known: join again", status=401, title="No valid session token")
+    return session
 
 
 def job_of(request: Request, job_id: str) -> JobView:
