@@ -1,6 +1,6 @@
 #!/bin/sh
-# deploy/replace.sh SERVICE…: replaces the running containers of these services by ones of the present image and settings,
-# one after another, each once the one before is healthy. The number of each stays.
+# deploy/replace.sh SERVICE…: replaces the running containers of these services by ones of the present image and
+# settings, one after another, each once the one before is healthy. The number of each stays.
 set -eu
 [ $# -ge 1 ] || { sed -n 2,3p "$0"; exit 2; }
 cd "$(dirname "$0")/.."

@@ -70,6 +70,7 @@ class Composed:
             "SHARDY_PORTS": f"{first}-{first + 3}",
             "SHARDY_CPUS": str(min(os.cpu_count() or 1, 2)),
             "SHARDY_LOG_LEVEL": "INFO",
+            "COLUMNS": "200",
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         }
         self.times: list[str] = []
