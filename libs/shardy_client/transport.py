@@ -85,6 +85,8 @@ class Http:
         self._at = 0
         self._answered = False
         self._client = httpx.AsyncClient(
+            # Reading the certificates that a system trusts takes longer than many a job: only where they are used.
+            verify=any(url.startswith("https:") for url in self.urls),
             headers={"Authorization": f"Bearer {key}"} if key else {},
             limits=httpx.Limits(
                 max_connections=CONNECTIONS_MAX, max_keepalive_connections=CONNECTIONS_MAX, keepalive_expiry=60
