@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from shardy_client import cli_compute, cli_jobs, cli_local, cli_mesh, cli_operate, cli_verify
+from shardy_client import cli_completion, cli_compute, cli_jobs, cli_local, cli_mesh, cli_operate, cli_verify
 from shardy_client.cli_common import OneLineErrors
 
 EXIT_CODES = (
@@ -12,6 +12,7 @@ EXIT_CODES = (
     " 130 interrupted"
 )
 
+cli_completion.mend()
 app = typer.Typer(
     name="shardy",
     cls=OneLineErrors,
@@ -25,7 +26,7 @@ app = typer.Typer(
 )
 
 _PANELS = {
-    "Run": (cli_local.up, cli_local.worker, cli_local.doctor, cli_local.rebuild, cli_local.completion),
+    "Run": (cli_local.up, cli_local.worker, cli_local.doctor, cli_local.rebuild, cli_completion.completion),
     "Compute": (cli_compute.matmul, cli_compute.stream),
     "Look": (cli_jobs.jobs, cli_jobs.job, cli_jobs.cancel, cli_mesh.workers, cli_mesh.frauds, cli_mesh.credit),
     "Prove": (cli_jobs.receipt, cli_verify.verify),

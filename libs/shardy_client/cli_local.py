@@ -10,7 +10,7 @@ import typer
 
 from shardy_client import complete
 from shardy_client import doctor as checks
-from shardy_client.cli_common import URL, AsJson, Url, command, err, one_of, out, print_json
+from shardy_client.cli_common import URL, AsJson, Url, command, err, out, print_json
 from shardy_client.errors import InvalidInput, MeshUnreachable, ShardyError
 from shardy_client.transport import gateways
 
@@ -179,23 +179,3 @@ def doctor(as_json: AsJson = False, url: Url = URL) -> None:
                 out.print(f"         {check.remedy}", markup=False, highlight=False, soft_wrap=True)
     if any(check.needed and not check.ok for check in found):
         raise typer.Exit(1)
-
-
-@command
-def completion(
-    shell: Annotated[
-        str,
-        typer.Argument(
-            help="bash, zsh or fish.", metavar="SHELL", autocompletion=complete.among(("bash", "zsh", "fish"))
-        ),
-    ],
-) -> None:
-    """Print the script that completes commands, options, files, job ids and more in a shell.
-
-    bash: put `source <(shardy completion bash)` into ~/.bashrc. zsh: the same in ~/.zshrc, behind compinit. fish:
-    shardy completion fish > ~/.config/fish/completions/shardy.fish. Or let `shardy --install-completion` do it.
-    """
-    from typer.completion import get_completion_script
-
-    one_of("the shell", shell, ("bash", "zsh", "fish"))
-    typer.echo(get_completion_script(prog_name="shardy", complete_var="_SHARDY_COMPLETE", shell=shell))
