@@ -58,6 +58,11 @@ class AsyncMesh(AsyncLooks):
         self.http = Http(default_url() if url is None else url, default_key() if key is None else key.strip(), patience)
         self._followers: set[asyncio.Task[None]] = set()
 
+    @property
+    def url(self) -> str:
+        """The gateway that answers at present."""
+        return self.http.url
+
     async def __aenter__(self) -> AsyncMesh:
         return self
 

@@ -255,6 +255,11 @@ class Mesh(Looks):
         self._mesh = AsyncMesh(url, key, patience=patience)
         self._home = Home()
 
+    @property
+    def url(self) -> str:
+        """The gateway that answers at present."""
+        return self._mesh.url
+
     def __enter__(self) -> Mesh:
         return self
 
