@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -22,8 +23,7 @@ QUICK = Patience(pause_s=0.05, pause_s_max=0.2)
 
 async def shardy(stack: Stack, folder: Path, *arguments: str) -> tuple[int, str]:
     """The program itself, in the folder of the stack's data; exit code and standard output."""
-    import os
-
+    keys = {"SHARDY_URL": stack.url, "SHARDY_KEY": stack.api_key, "SHARDY_OPERATOR_KEY": stack.operator_key}
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
