@@ -29,8 +29,7 @@ async def shardy(stack: Stack, folder: Path, *arguments: str) -> tuple[int, str]
         "-m",
         "shardy_client.cli",
         *arguments,
-        env=os.environ
-        | {"SHARDY_URL": stack.url, "SHARDY_KEY": stack.api_key, "SHARDY_OPERATOR_KEY": stack.operator_key},
+        env=os.environ | keys,
         cwd=folder,
         stdout=asyncio.subprocess.PIPE,
     )
