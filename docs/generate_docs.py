@@ -141,7 +141,9 @@ def subjects_page() -> str:
         "## Beside the log",
         "",
         f"`{subjects.control('<service>', 'status')}` and `{subjects.control('<service>', 'rebuild')}` are"
-        " request/reply subjects that every service answers; they are no events.",
+        " request/reply subjects that every replica of a service answers, and"
+        f" `{subjects.control('<service>', 'rebuild.<instance>')}` one that the replica of this name does. On"
+        f" `{subjects.control('<service>', 'alive')}` replicas tell each other that they are there. None are events.",
     ]
     return "\n".join(lines) + "\n"
 

@@ -133,22 +133,25 @@ def rebuild(
     data_dir: DataDir = Path(".data"),
     as_json: AsJson = False,
 ) -> None:
-    """Forget a service's projection and fold it anew from the log, while the mesh runs.
+    """Forget a service's projection and fold it anew from the log, while the mesh runs; each replica in turn.
 
-    JSON: what the service answers, as name: value.
+    JSON: a list with what each replica answers, as name: value.
     """
     stack = _stack()
+    from shardy_common import rebuild as rebuilding
+
     try:
-        answer = stack.rebuild_command(data_dir, service)
+        answers = rebuilding.rebuild_command(data_dir, service)
     except stack.StackError as error:
         raise InvalidInput(str(error)) from None
     except Exception as error:
         # What the message bus raises is as various as what can happen to it.
         raise MeshUnreachable(f"{service} did not answer: {error or type(error).__name__}") from None
     if as_json:
-        print_json(answer)
+        print_json(answers)
     else:
-        out.print(f"{service} was rebuilt: " + ", ".join(f"{name} {value}" for name, value in answer.items()))
+        for answer in answers:
+            out.print(f"{service} was rebuilt: " + ", ".join(f"{name} {value}" for name, value in answer.items()))
 
 
 def _stack() -> Any:

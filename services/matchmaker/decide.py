@@ -43,9 +43,15 @@ class Overlay:
 
 
 class Matchmaker:
-    """fold: what the log says; allow_same_address: for meshes on one machine, where all addresses are equal."""
+    """fold: what the log says; allow_same_address: for meshes on one machine, where all addresses are equal.
 
-    def __init__(self, *, allow_same_address: bool = False, owns: Callable[[str], bool] = lambda _job: True) -> None:
+    owns: what this replica looks after, by the id of the job, or of the worker that waits for its tier. Replicas lend
+    to the same devices, and each counts what is in the log and what it has proposed itself: so several may fill the
+    room that they see at the same moment, and a device holds at most max_leases for each of them
+    (docs/adr/0010-replicas.md).
+    """
+
+    def __init__(self, *, allow_same_address: bool = False, owns: Callable[[str], bool] = lambda _id: True) -> None:
         self.fold = Fold()
         self.overlay = Overlay()
         self.allow_same_address = allow_same_address

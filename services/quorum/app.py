@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from shardy_common.blobs import DirectoryStore
 from shardy_common.config import Settings
 from shardy_common.log import Append, JetStreamLog, Projection
+from shardy_common.presence import Presence
 from shardy_common.service import FoldLoop
 from shardy_common.tracing import Tracer
 from shardy_quorum.audit import Auditor
@@ -26,6 +27,12 @@ async def build(settings: Settings, event_log: JetStreamLog) -> FoldLoop:
         thread, lambda: Auditor(DirectoryStore(settings.blob_dir))
     )
     tracer = Tracer("quorum")
+
+    def replicas_changed() -> None:
+        loop.core.quorum.review()  # type: ignore[attr-defined]
+        loop.wake()
+
+    presence = Presence(event_log.client, "quorum", settings.instance, changed=replicas_changed)
     waiting: list[Examination] = []
     running: list[asyncio.Task[None]] = []
 
@@ -61,5 +68,17 @@ async def build(settings: Settings, event_log: JetStreamLog) -> FoldLoop:
     def settled(item: Append, accepted: bool) -> None:
         loop.core.quorum.settled(item, accepted)  # type: ignore[attr-defined]
 
-    loop = FoldLoop("quorum", event_log, projection, QuorumCore, react=react, settled=settled, tick_s=0.5)
+    def make_core() -> QuorumCore:
+        return QuorumCore(presence.replicas.owns)
+
+    loop = FoldLoop(
+        "quorum",
+        event_log,
+        projection,
+        make_core,
+        react=react,
+        settled=settled,
+        presence=presence,
+        tick_s=0.5,
+    )
     return loop

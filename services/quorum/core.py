@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -24,8 +24,8 @@ _task = msgspec.msgpack.Decoder(QuorumTask).decode
 class QuorumCore:
     filters = FILTERS
 
-    def __init__(self) -> None:
-        self.quorum = Quorum()
+    def __init__(self, owns: Callable[[str], bool] = lambda _job: True) -> None:
+        self.quorum = Quorum(owns)
 
     def load(self, projection: Projection) -> None:
         quorum = self.quorum

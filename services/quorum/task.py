@@ -80,7 +80,9 @@ class Findings:
 
 
 class Quorum:
-    def __init__(self, owns: Callable[[str], bool] = lambda _task: True) -> None:
+    """owns: the jobs that this replica judges; by job, so that results of one are audited together."""
+
+    def __init__(self, owns: Callable[[str], bool] = lambda _job: True) -> None:
         self.jobs: dict[str, QuorumJob] = {}
         self.tasks: dict[str, QuorumTask] = {}
         self.tasks_of: dict[str, set[str]] = {}
@@ -196,8 +198,8 @@ class Quorum:
             task = self.tasks.get(task_id)
             if task is None:
                 continue
-            if task_id in self.busy or not self.owns(task_id):
-                continue  # read-back or the owner brings it up again
+            if task_id in self.busy or not self.owns(task.job):
+                continue  # read-back brings it up again, or its owner decides it; review() if that changes
             job = self.jobs[task.job]
             standing = task.standing()
             if job.spec.policy == "audit":
@@ -218,6 +220,10 @@ class Quorum:
                 else:
                     appends.append(self._disputed(task, standing))
         return appends, examinations
+
+    def review(self) -> None:
+        """Other replicas came or went, so this one may own what it passed over: look at all undecided tasks again."""
+        self.ready.update(dict.fromkeys(self.tasks))
 
     def judge(self, findings: Findings) -> list[Append]:
         """What follows from looking at the bytes: frauds named, then the verdict, if one right result is left."""

@@ -3,8 +3,9 @@
 The services' pure cores run as they do in production: read a batch, fold, commit rows with the checkpoint, propose.
 Everything between them may go wrong: proposals are delayed, lost, or recorded with the answer lost; frames to and
 from workers are dropped, repeated and overtaken; workers lie, collude, dawdle, fail, vanish and come back; a service
-dies at any moment and goes on from what it last committed. After a while the storm ends, and everything must come to
-a good end. What is right is computed apart, with NumPy, from the operands.
+dies at any moment and goes on from what it last committed. Where replicas share the work, each sees others come and go
+by itself, wrongly at times. After a while the storm ends, and everything must come to a good end. What is right is
+computed apart, with NumPy, from the operands.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from blake3 import blake3
 from shardy_common import kinds
 from shardy_common.log import Append, Appended, MemoryLog, Projection, Recorded
 from shardy_common.log import memory as memory_log
+from shardy_common.replicas import Replicas
 from shardy_common.wire import events as ev
 from shardy_common.wire.job import JobSpec, Operand, Pre, Tile
 from shardy_dlq import letters
@@ -34,6 +36,8 @@ from shardy_quorum.task import Examination, Findings
 STORM_MS = 60_000
 CALM_MS_MAX = 400_000
 STEP_MS = 400
+LEASES_MAX = 3  # of a worker, where replicas share the work: few, so that the limit is met
+IN_FLIGHT_MS = 10_000  # what a matchmaker proposed before it died has arrived after so long
 
 
 class BrokenInvariant(AssertionError):
@@ -61,6 +65,8 @@ class Node:
         self.projection = pool[name]
         empty(self.projection)
         self.life = 0
+        self.starts: list[int] = []
+        self.replicas = Replicas(name)
         self.start()
 
     def make_core(self) -> Any:
@@ -68,6 +74,7 @@ class Node:
 
     def start(self) -> None:
         self.life += 1
+        self.starts.append(self.mesh.now_ms)
         self.core = self.make_core()
         self.core.load(self.projection)
         self.reader = memory_log.MemoryReader(self.mesh.log, self.core.filters, self.projection.checkpoint)
@@ -99,6 +106,9 @@ class Node:
     def react(self) -> None:
         pass
 
+    def replicas_changed(self) -> None:
+        pass
+
     def settled(self, item: Append, accepted: bool) -> None:
         pass
 
@@ -125,7 +135,17 @@ class MatchmakerNode(Node):
     tables, version = matchmaker_core.TABLES, matchmaker_core.VERSION
 
     def make_core(self) -> Any:
-        return matchmaker_core.MatchmakerCore(matchmaker_decide.Matchmaker())
+        return matchmaker_core.MatchmakerCore(matchmaker_decide.Matchmaker(owns=self.replicas.owns))
+
+    def observe(self, batch: list[Recorded]) -> None:
+        """A device holds at most its limit for each matchmaker that may have lent to it at the same moment."""
+        recent = self.mesh.now_ms - IN_FLIGHT_MS
+        nodes = [node for node in self.mesh.nodes if isinstance(node, MatchmakerNode)]
+        lives = sum(1 + sum(at > recent for at in node.starts[1:]) for node in nodes)
+        for worker in self.core.matchmaker.fold.workers.values():
+            held, allowed = len(worker.leases), lives * worker.max_leases
+            check(not worker.tier or held <= allowed, worker.id, "holds", held, "leases of", allowed)
+            self.mesh.held_most = max(self.mesh.held_most, held)
 
     def react(self) -> None:
         self.propose(self.core.matchmaker.decide(self.mesh.now_ms, self.mesh.rng))
@@ -138,7 +158,10 @@ class QuorumNode(Node):
     tables, version = quorum_core.TABLES, quorum_core.VERSION
 
     def make_core(self) -> Any:
-        return quorum_core.QuorumCore()
+        return quorum_core.QuorumCore(self.replicas.owns)
+
+    def replicas_changed(self) -> None:
+        self.core.quorum.review()
 
     def react(self) -> None:
         appends, examinations = self.core.quorum.decide()
@@ -305,9 +328,10 @@ class Worker:
 
 
 class Mesh:
-    """pool: projections that are emptied and used again by the next seed."""
+    """pool: projections that are emptied and used again by the next seed. shared: replicas share the work; otherwise
+    each of them takes all of it for its own."""
 
-    def __init__(self, seed: int, pool: dict[str, Projection] | None = None) -> None:
+    def __init__(self, seed: int, pool: dict[str, Projection] | None = None, *, shared: bool = False) -> None:
         pool = {} if pool is None else pool
         self.seed, self.rng, self.now_ms = seed, random.Random(seed), 1_000_000
         self.log = MemoryLog(lambda: self.now_ms)
@@ -323,12 +347,24 @@ class Mesh:
         self.ended_tasks: set[str] = set()
         self.ended_jobs: set[str] = set()
         self.ended_ms = 0
+        self.held_most = 0
         self.gateway = GatewayNode(self, "gateway", pool)
         self.nodes: list[Node] = [self.gateway, LettersNode(self, "letters", pool)]
-        for i in range(self.rng.choice((1, 1, 2))):
+        for i in range(self.rng.choice((2, 3) if shared else (1, 1, 2))):
             self.nodes.append(MatchmakerNode(self, f"matchmaker{i}", pool))
-        for i in range(self.rng.choice((1, 1, 2))):
+        for i in range(self.rng.choice((2, 3) if shared else (1, 1, 2))):
             self.nodes.append(QuorumNode(self, f"quorum{i}", pool))
+        kin = [(a, b) for a in self.nodes for b in self.nodes if a is not b and type(a) is type(b)]
+        self.pairs = kin if shared else []  # of replicas that see each other
+        for me, other in self.pairs:
+            self._sees(me, other, True)
+        if shared and seed % 2:  # each sees others go and come by itself, and not as it is
+            for _ in range(self.rng.choice((1, 4, 20))):
+                me, other = self.rng.choice(self.pairs)
+                there = self.rng.random() < 0.5
+                self.later(self.rng.randrange(STORM_MS), lambda m=me, o=other, t=there: self._sees(m, o, t))
+            for node in self.rng.sample(self.nodes[2:], self.rng.choice((0, 1, 2))):
+                self.later(self.rng.randrange(STORM_MS // 2), lambda node=node: self._falls(node))
         self.colluding = self.rng.random() < 0.3
         self._people()
         for i in range(self.rng.choice((1, 2, 3))):
@@ -370,6 +406,8 @@ class Mesh:
         return read and self.now_ms > self.ended_ms + 20_000
 
     def _turn(self, node: Node) -> None:
+        if node not in self.nodes:
+            return
         if self.chance(0.006):
             node.start()  # it died after whatever it did last, and begins from what it had committed
         else:
@@ -393,9 +431,25 @@ class Mesh:
             for _ in range(self.rng.choice((1, 2, 3))):
                 self.later(self.rng.randrange(STORM_MS), worker.vanish)
 
+    def _sees(self, me: Node, other: Node, there: bool) -> None:
+        """One replica believes from now on that another is there, or that it is not."""
+        if me.replicas.heard(other.name, 0.0) if there else me.replicas.left(other.name):
+            me.replicas_changed()
+
+    def _falls(self, node: Node) -> None:
+        """A replica is gone for good, unless it is the last of its kind; the others notice a little later."""
+        left = [other for other, one in self.pairs if one is node]
+        if left:
+            self.nodes.remove(node)
+            self.pairs = [pair for pair in self.pairs if node not in pair]
+            for other in left:
+                self.later(3_000 + self.delay(500), lambda other=other: self._sees(other, node, False))
+
     def _calm(self) -> None:
-        """No faults any more, and enough steady honest workers for every job."""
+        """No faults any more, all replicas see each other, and enough steady honest workers for every job."""
         self.stormy = False
+        for me, other in self.pairs:
+            self._sees(me, other, True)
         for i in range(5):
             self._person(f"steady{i}", set())
 

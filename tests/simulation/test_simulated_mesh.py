@@ -7,20 +7,23 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from mesh_simulation import BrokenInvariant, Mesh, random_tile
+from mesh_simulation import LEASES_MAX, BrokenInvariant, Mesh, random_tile
 
 from shardy_common.carving import Cursor
 from shardy_common.log import Append, Projection
+from shardy_common.replicas import Replicas, owner
 from shardy_common.wire import events as ev
 from shardy_dlq.letters import Letters
-from shardy_matchmaker.decide import Matchmaker
+from shardy_matchmaker.decide import Matchmaker, Overlay
 from shardy_matchmaker.fold import _HANDLERS as matchmaker_handlers
 from shardy_matchmaker.fold import Fold
 from shardy_matchmaker.pool import Pool
 from shardy_matchmaker.state import TaskState
+from shardy_matchmaker.tiers import Tier, tier_for
 from shardy_quorum.tally import verdict
 from shardy_quorum.task import _HANDLERS as quorum_handlers
 from shardy_quorum.task import Findings, Quorum, Vote
@@ -52,9 +55,37 @@ def test_storms_end_well(monkeypatch: pytest.MonkeyPatch) -> None:
     assert ONE or (verified > SEEDS and frauds > SEEDS / 10), "storms in which nothing happens show nothing"
 
 
+def shared_storm(seed: int, patch: pytest.MonkeyPatch) -> Mesh:
+    """Two or three matchmakers and quorums that share the work; in odd seeds they see each other come and go, each by
+    itself. Workers hold few leases, so that lending to one from several sides meets the limit."""
+
+    def few(gops: float, memory_mib: int, gpu: bool) -> Tier | None:
+        tier = tier_for(gops, memory_mib, gpu)
+        return replace(tier, max_leases=LEASES_MAX) if tier else None
+
+    patch.setattr("shardy_matchmaker.decide.tier_for", few)
+    patch.setattr("shardy_matchmaker.decide.next_tile", random_tile)
+    return Mesh(seed, POOL, shared=True).run()
+
+
+def test_storms_in_which_replicas_share_the_work_end_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    verified = beyond = 0
+    for seed in [int(ONE)] if ONE else range(SEEDS // 3):
+        with monkeypatch.context() as patch:
+            try:
+                mesh = shared_storm(seed, patch)
+            except Exception as error:
+                raise AssertionError(f"seed {seed} fails; SHARDY_SIM_SEED={seed} replays it: {error}") from error
+        verified += sum(r.subject.startswith("task.verified") for r in mesh.log.events)
+        beyond += mesh.held_most > LEASES_MAX
+    print(f"{verified} verified tasks; in {beyond} storms a device held more than one matchmaker would lend")
+    assert ONE or (verified > SEEDS // 3 and beyond), "storms that never meet a limit say nothing about it"
+
+
 def test_a_seed_replays_to_the_same_log(monkeypatch: pytest.MonkeyPatch) -> None:
-    first, second = (storm(11, monkeypatch).log.events for _ in range(2))
-    assert first == second
+    for run in (storm, shared_storm):
+        first, second = (run(11, monkeypatch).log.events for _ in range(2))
+        assert first == second
 
 
 # -- planted bugs: a simulation that cannot fail shows nothing ---------------------------------------------------------
@@ -151,6 +182,36 @@ def plant_no_expectation_on_verdicts(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Quorum, "_own", own)
 
 
+def plant_what_others_leave_is_not_looked_at(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Quorum, "review", lambda _quorum: None)
+
+
+def plant_the_old_view_is_remembered(patch: pytest.MonkeyPatch) -> None:
+    def owns(replicas: Replicas, key: str) -> bool:
+        if len(replicas.names) == 1:
+            return True
+        return replicas.__dict__.setdefault("first", {}).setdefault(key, owner(replicas.names, key) == replicas.me)
+
+    patch.setattr(Replicas, "owns", owns)
+
+
+def plant_room_is_counted_by_the_log_alone(patch: pytest.MonkeyPatch) -> None:
+    """A matchmaker forgets what it has proposed, and lends the same room again and again."""
+
+    def pool(fold: Fold, _overlay: Overlay, *more: Any) -> Pool:
+        return Pool(fold, Overlay(), *more)
+
+    patch.setattr("shardy_matchmaker.decide.Pool", pool)
+
+
+# seeds within which each must be found, of storms in which replicas share the work
+PLANTED_SHARED = {
+    plant_what_others_leave_is_not_looked_at: 200,
+    plant_the_old_view_is_remembered: 40,
+    plant_room_is_counted_by_the_log_alone: 40,
+    plant_no_expectation_on_verdicts: 60,
+}
+
 # seeds within which each must be found
 PLANTED = {
     plant_no_carving_rule: 20,
@@ -176,12 +237,21 @@ def planted(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
 
 @pytest.mark.parametrize("plant", PLANTED, ids=lambda plant: plant.__name__)
 def test_a_planted_bug_is_found(plant: Any, planted: pytest.MonkeyPatch) -> None:
+    finds(storm, plant, PLANTED[plant], planted)
+
+
+@pytest.mark.parametrize("plant", PLANTED_SHARED, ids=lambda plant: plant.__name__)
+def test_a_planted_bug_is_found_where_replicas_share_the_work(plant: Any, planted: pytest.MonkeyPatch) -> None:
+    finds(shared_storm, plant, PLANTED_SHARED[plant], planted)
+
+
+def finds(run: Any, plant: Any, seeds: int, planted: pytest.MonkeyPatch) -> None:
     plant(planted)
-    for seed in range(PLANTED[plant]):
+    for seed in range(seeds):
         with planted.context() as patch:
             try:
-                storm(seed, patch)
+                run(seed, patch)
             except (BrokenInvariant, KeyError, IndexError) as found:
                 print(f"seed {seed}: {found}"[:300])
                 return
-    raise AssertionError(f"{PLANTED[plant]} seeds saw nothing wrong")
+    raise AssertionError(f"{seeds} seeds saw nothing wrong")
