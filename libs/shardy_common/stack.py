@@ -25,6 +25,8 @@ from typing import IO
 
 import httpx
 
+from shardy_common.stack_words import facts, greeting
+
 SERVICES = {
     "gateway": "shardy_gateway.main",
     "matchmaker": "shardy_matchmaker.main",
@@ -352,8 +354,9 @@ def _prepare_child(nice: int) -> Callable[[], None] | None:
     return arm
 
 
-def up_command(data_dir: Path, host: str, port: int, demo: bool) -> None:
-    """`shardy up`: start, print where and with which key, stay until Ctrl-C. demo allows replicas on one address."""
+def up_command(data_dir: Path, host: str, port: int, demo: bool, as_json: bool = False) -> None:
+    """`shardy up`: start, print where and with which key, stay until Ctrl-C. demo allows replicas on one address.
+    as_json: print one line for programs instead."""
 
     async def stay() -> None:
         stop = asyncio.Event()
@@ -366,14 +369,7 @@ def up_command(data_dir: Path, host: str, port: int, demo: bool) -> None:
             await asyncio.wait({starting, stopped}, return_when=asyncio.FIRST_COMPLETED)
             if starting.done():
                 await starting
-                print(f"Shardy is up.\n  worker page  {stack.page_url}\n  API          {stack.url}/v1  (docs: /docs)")
-                if stack.fresh_keys:
-                    print(f"  API key      {stack.api_key}\n  operator key {stack.operator_key}")
-                print(f"  keys         {stack.data_dir / 'api_key'}, operator_key: this folder's commands find them")
-                print(f"  data         {stack.data_dir}")
-                if demo:
-                    print("  note         replicas may share one network address: for one machine only")
-                print("Ctrl-C stops it.", flush=True)
+                print(json.dumps(facts(stack)) if as_json else greeting(stack, demo), flush=True)
                 await stop.wait()
         finally:
             starting.cancel()
