@@ -6,7 +6,7 @@ probability 1/N). Here trust is counted in operations as well as in tasks, never
 bounded by value: what a device could gain by lying stays a small part of the honest work that it had to do before.
 Numbers, and why: docs/adr/0008-adaptive-trust.md.
 
-Every fold that needs it keeps a `Book` and feeds it in the order of the log, so all of them agree on who may work alone.
+Every fold that needs it keeps a `Book` and feeds it in the order of the log, so all agree on who may work alone.
 """
 
 from __future__ import annotations
@@ -102,6 +102,10 @@ class Book:
         held = self.lone.pop(task, None)
         if held is not None:
             self._record(held[0]).lent -= held[1]
+
+    def held_alone(self, worker: str) -> list[str]:
+        """Tasks that this worker has on trust."""
+        return [task for task, (holder, _) in self.lone.items() if holder == worker]
 
     def verified(self, task: str, workers: list[str], method: str, ops: int, at_ms: int) -> None:
         """A verdict. Only a checked one builds trust; one on trust uses it up, unless the task had ended before: its

@@ -116,7 +116,8 @@ class Fold:
         if task is not None:
             task.seq = recorded.seq
             self._share(task)
-            task.need = task.answered + event.need
+            # never fewer than the policy wants: voices that were counted when the dispute was written may be silenced
+            task.need = max(task.answered + event.need, kinds.answers_wanted(self.jobs[task.job].spec))
             self.touched["tasks"].add(task.id)
             self._weigh(task)
 
@@ -180,7 +181,11 @@ class Fold:
 
     def _silence(self, worker: str) -> None:
         """What a liar said elsewhere counts no more: its answers to open tasks were only its word (quorum/task.py
-        does the same). Leases that it still has run out as those of a banned worker."""
+        does the same), and what it has on trust is replicated. Leases that it still has run out as those of a banned
+        worker."""
+        for task_id in self.book.held_alone(worker):
+            self._share(self.tasks[task_id])
+            self._weigh(self.tasks[task_id])
         for task in self.tasks.values():
             for lease_id, lease in task.leases.items():
                 if lease.worker == worker and lease.state == ANSWERED:
@@ -275,6 +280,7 @@ class Fold:
         if task.lone:
             task.lone = False
             task.need = kinds.answers_wanted(self.jobs[task.job].spec)
+            self.touched["tasks"].add(task.id)
             self.book.release(task.id)
 
     def _weigh(self, task: TaskState) -> None:

@@ -75,6 +75,7 @@ class Canaries:
         self.drafts: dict[str, Draft] = {}
         self.proposed: set[str] = set()
         self._not_before_ms = 0
+        self._after = 0  # the canary.prepared that was the last when one was wanted
 
     # -- fold -----------------------------------------------------------------------------------------------------
 
@@ -124,6 +125,7 @@ class Canaries:
         if any(now_ms < canary.prepared_ms + LIFE_MS for canary in self.open.values()):
             return None
         self._not_before_ms = now_ms + self.pacing.gap_ms  # also while one is being made, and if it can't be
+        self._after = pace.seq
         return pace.recent[pace.since % len(pace.recent)]
 
     def drafted(self, draft: Draft) -> list[Append]:
@@ -132,7 +134,7 @@ class Canaries:
             self.drafts.pop(next(iter(self.drafts)))
         self.drafts[draft.job] = draft
         event = ev.CanaryPrepared(draft.job, draft.digest, self.name)
-        return [Append(event, f"canary/{draft.job}", self.pace.seq, subjects.of_kind(event.name), draft.trace)]
+        return [Append(event, f"canary/{draft.job}", self._after, subjects.of_kind(event.name), draft.trace)]
 
     def decide(self, now_ms: int) -> list[Append]:
         """Submit what was prepared here, end what is too old."""

@@ -169,14 +169,14 @@ class Quorum:
     def _silence(self, worker: str) -> None:
         """What a liar said elsewhere counts no more, and what it has on trust is replicated (matchmaker/fold.py does
         the same). Nothing of it is proven wrong by that, so nothing of it is condemned."""
+        for task_id in self.book.held_alone(worker):
+            self._share(self.tasks[task_id])
         for task in self.tasks.values():
             for lease, vote in task.votes.items():
                 if vote.worker == worker and lease not in task.condemned:
                     task.silenced.append(lease)
                     self.touched_tasks.add(task.id)
                     self.ready[task.id] = None
-                    if task.lone:
-                        self._share(task)
 
     def _worker_joined(self, event: ev.WorkerJoined, _recorded: Recorded) -> None:
         if self.agents.get(event.worker) != event.agent:
@@ -321,7 +321,7 @@ class Quorum:
 
     def _verified(self, task: QuorumTask, job: QuorumJob, digest: str, method: str, rounds: int) -> Append:
         self.busy.add(task.id)
-        votes = [v for lease, v in task.votes.items() if v.digest == digest and lease not in task.condemned]
+        votes = [task.votes[lease] for lease, voted in task.standing().items() if voted == digest]
         kind = kinds.KINDS[job.spec.kind]
         event = ev.TaskVerified(
             task.id,
