@@ -53,8 +53,8 @@ def budget(record: Record) -> int:
 
 
 def room(record: Record) -> int:
-    """What is left of the budget."""
-    return budget(record) - record.exposure - record.lent
+    """What is left of the budget; less than nothing for whoever has none."""
+    return budget(record) - record.exposure - record.lent if not on_probation(record) else -1
 
 
 def replication_probability(record: Record, ops: int) -> float:
