@@ -156,7 +156,6 @@ class LiarsMesh:
                 device.banned = True
                 self.outcome.branded += not device.liar
 
-
     def _gained(self, event: ev.TaskVerified) -> None:
         self.outcome.wrong += 1
         if event.method == "trust":

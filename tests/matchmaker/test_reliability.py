@@ -19,7 +19,6 @@ from shardy_matchmaker.reliability import (
 from shardy_matchmaker.state import WorkerState
 from shardy_matchmaker.tiers import BY_NAME, tier_shown
 
-
 ROWS = 600_000  # of a job that keeps five devices busy for some minutes
 
 
@@ -36,7 +35,8 @@ def test_strikes_halve_what_may_be_held(strikes: int, most: int, allowed: int) -
 
 
 @pytest.mark.parametrize(
-    ("strikes", "rest_ms"), [(0, None), (2, None), (3, 10_000), (4, 20_000), (8, 320_000), (9, 600_000), (10**6, 600_000)]
+    ("strikes", "rest_ms"),
+    [(0, None), (2, None), (3, 10_000), (4, 20_000), (8, 320_000), (9, 600_000), (10**6, 600_000)],
 )
 def test_from_the_third_strike_it_rests(strikes: int, rest_ms: int | None) -> None:
     assert rests_until_ms(strikes, 5_000) == (0 if rest_ms is None else 5_000 + rest_ms)
@@ -60,7 +60,9 @@ def test_joining_anew_washes_nothing_off() -> None:
     assert speed_at_join(2.0, worker()) == 2.0
 
 
-@pytest.mark.parametrize(("gops", "tier"), [(20_000.0, "gpu-large"), (2_500.0, "gpu-large"), (2_499.0, "gpu-discrete"), (5.0, "wasm-phone")])
+@pytest.mark.parametrize(
+    ("gops", "tier"), [(20_000.0, "gpu-large"), (2_500.0, "gpu-large"), (2_499.0, "gpu-discrete"), (5.0, "wasm-phone")]
+)
 def test_a_tier_that_was_claimed_is_not_worked_in(gops: float, tier: str) -> None:
     assert tier_shown(BY_NAME["gpu-large"], gops, 16_384).name == tier
 

@@ -23,10 +23,10 @@ from shardy_matchmaker.fold import _HANDLERS as matchmaker_handlers
 from shardy_matchmaker.fold import Fold
 from shardy_matchmaker.pool import Pool
 from shardy_matchmaker.state import TaskState
-from shardy_quorum.tally import verdict
-from shardy_quorum.task import _HANDLERS as quorum_handlers
 from shardy_quorum.canary import Canaries
 from shardy_quorum.state import Findings, Vote
+from shardy_quorum.tally import verdict
+from shardy_quorum.task import _HANDLERS as quorum_handlers
 from shardy_quorum.task import Quorum
 
 SEEDS = int(os.environ.get("SHARDY_SIM_SEEDS", "200"))

@@ -47,7 +47,9 @@ def test_how_likely_a_replica_is(record: Record, ops: int, probability: float) -
     assert replication_probability(record, ops) == pytest.approx(probability)
 
 
-@pytest.mark.parametrize(("method", "counts"), [("quorum", 1), ("audit", 1), ("arbitration", 1), ("canary", 1), ("trust", 0)])
+@pytest.mark.parametrize(
+    ("method", "counts"), [("quorum", 1), ("audit", 1), ("arbitration", 1), ("canary", 1), ("trust", 0)]
+)
 def test_only_what_was_checked_builds_trust(method: str, counts: int) -> None:
     book = Book()
     book.records["w"] = Record(tasks=100, ops=1000 * G)
@@ -115,7 +117,9 @@ def test_the_probability_keeps_its_bounds_and_falls_with_the_record(
 ) -> None:
     before = replication_probability(record, ops)
     assert FLOOR <= before <= 1.0
-    better = Record(record.tasks + more_tasks, record.ops + more_ops, 0, record.exposure, record.lent, 0, 0, record.faults)
+    better = Record(
+        record.tasks + more_tasks, record.ops + more_ops, 0, record.exposure, record.lent, 0, 0, record.faults
+    )
     assert replication_probability(better, ops) <= before <= replication_probability(record, ops + more_ops)
 
 
