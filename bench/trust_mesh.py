@@ -1,7 +1,7 @@
 """A mesh of honest devices and liars for the suite `trust`: the real rules of matchmaker and quorum, a log in memory.
 
 No storms here (tests/simulation has those): each round the matchmaker lends, every device answers what it holds, the
-quorum judges, and what it asks to have examined is told exactly. Canaries are off, so figures are those of the policies.
+quorum judges, and what it asks to have examined is told exactly. Canaries are off: the figures are of the policies.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Policy adaptive and canaries in the matchmaker: who gets a task alone, and what happens when that comes to nothing."""
+"""Policy adaptive and canaries in the matchmaker: who gets a task alone, and what follows when that fails."""
 
 from __future__ import annotations
 
