@@ -37,10 +37,10 @@ FOLDERS: dict[str, Sequence[str]] = {
     "gossip-bridge": Directory.filters,
 }
 EMITTERS = {
-    "job.submitted": "gateway",
+    "job.submitted": "gateway, quorum",
     "job.completed": "matchmaker",
     "job.failed": "matchmaker",
-    "job.cancelled": "gateway",
+    "job.cancelled": "gateway, quorum",
     "task.created": "matchmaker",
     "task.assigned": "matchmaker",
     "task.expired": "matchmaker",
@@ -59,7 +59,7 @@ EMITTERS = {
     "dlq.replayed": "nobody yet",
     "dlq.discarded": "nobody yet",
     "job.reopened": "nobody yet",
-    "canary.prepared": "nobody yet",
+    "canary.prepared": "quorum",
     "key.issued": "nobody yet",
     "key.revoked": "nobody yet",
     "mesh.keyed": "nobody yet",
