@@ -1,9 +1,9 @@
 """How far a device is trusted: its checked record, and what may be given to it without a replica. Pure.
 
 The idea is BOINC's adaptive replication (D. P. Anderson, "BOINC: A Platform for Volunteer Computing", Journal of Grid
-Computing, 2019, §3.4: a host whose results have been validated N times in a row is replicated at random with
-probability 1/N). Here trust is counted in operations as well as in tasks, never falls below a floor of checks, and is
-bounded by value: what a device could gain by lying stays a small part of the honest work that it had to do before.
+Computing, 2019; and BOINC's notes on it: a host with N valid results in a row, at least ten, is replicated at random
+with probability 1/N). Here trust is counted in operations as well as in tasks, never falls below a floor of checks, and
+is bounded by value: what a device could gain by lying stays a small part of the honest work that it had to do before.
 Numbers, and why: docs/adr/0008-adaptive-trust.md.
 
 Every fold that needs it keeps a `Book` and feeds it in the order of the log, so all agree on who may work alone.
