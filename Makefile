@@ -18,7 +18,7 @@ WORKER_JS_SOURCES := $(shell find web-worker/src web-worker/vite.cli.config.ts -
   $(wildcard libs/shardy_common/kernels/*) web-worker/package-lock.json libs/shardy_common/engine/shardy_engine.wasm
 INSTALL = UV_PYTHON_DOWNLOADS=never $(VENV)/bin/uv pip install -q --python $(PY)
 
-.PHONY: help demo up worker worker-js test test-fast lint bench engine engine-check kernels page vectors docs clean
+.PHONY: help demo up worker worker-js test test-fast test-compose lint bench engine engine-check kernels page vectors docs clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -39,7 +39,10 @@ test: $(VENV)/.dev $(PAGE) $(WORKER_JS) ## all tests: Python, TypeScript, real s
 	$(PY) -m pytest -q -ra
 
 test-fast: $(VENV)/.dev ## the tests that need no services and no browser
-	$(PY) -m pytest -q -m "not connected and not browser and not gpu and not slow"
+	$(PY) -m pytest -q -m "not connected and not browser and not gpu and not slow and not compose"
+
+test-compose: $(VENV)/.dev $(PAGE) ## the container tests, on a Docker engine
+	$(PY) -m pytest -q -ra -s tests/compose
 
 lint: $(VENV)/.dev web-worker/node_modules/.ready ## style, types and architecture contracts
 	$(VENV)/bin/ruff check .

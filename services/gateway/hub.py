@@ -19,6 +19,7 @@ from shardy_common import kinds, limits
 from shardy_common.blobs import PACKED_BYTES_MAX, DirectoryStore, MissingBlob
 from shardy_common.log import Append, Appended, JetStreamLog
 from shardy_common.wire import events as ev
+from shardy_gateway.reputation import MALFORMED
 from shardy_gateway.session import CloseSession, Session
 from shardy_gateway.signed import SignedFrame, check_signature
 from shardy_gateway.views import Outbox, TaskView, Views
@@ -31,6 +32,7 @@ RESULTS_PER_FRAME_MAX = 512
 CANCELS_PER_FRAME_MAX = 4_096  # after a rebuild all of the past is called back at once: more than one header holds
 RESULT_QUEUE_MAX = 20_000
 RESULT_BATCH_MAX = 4_000
+GIVEN_BACK_MAX = 10_000
 BUSY_RESULTS = 8
 REST_S = 0.003
 CARRY_CACHE_BYTES = 32 * 1024 * 1024
@@ -58,6 +60,7 @@ class Hub:
         self._queued = asyncio.Event()
         self._slices: dict[tuple[str, int, int], bytes] = {}
         self._slices_bytes = 0
+        self._given_back: dict[str, None] = {}  # leases whose malformed result is recorded, the latest of them
         self.results_accepted = 0
 
     # -- leases out -----------------------------------------------------------------------------------------------
@@ -187,6 +190,8 @@ class Hub:
             outcome = self._take_one(session, result["lease"], result, segments, signed, index)
             if outcome:
                 refused.append([result["lease"], outcome])
+            if outcome == MALFORMED:
+                self._give_back(session, result["lease"])
         if refused:
             session.send({"t": "ack", "acks": refused})
         if len(self._queue) > RESULT_QUEUE_MAX:
@@ -212,18 +217,18 @@ class Hub:
         digest, size, segment = result.get("digest"), result.get("len"), result.get("s")
         expected = kinds.KINDS[job.spec.kind].result_bytes(job.spec, task.tile.rows, task.tile.cols)
         if not isinstance(digest, bytes) or len(digest) != 32 or size != expected:
-            return "malformed"
+            return MALFORMED
         data: memoryview | None = None
         if segment is not None:
             if type(segment) is not int or not 0 <= segment < len(segments):
-                return "malformed"
+                return MALFORMED
             data = segments[segment]
             if len(data) != size or len(data) > limits.RESULT_INLINE_BYTES_MAX:
-                return "malformed"
+                return MALFORMED
             if blake3(data).digest() != digest:
-                return "malformed"
+                return MALFORMED
         elif session.uploads.get(lease_id) != (digest.hex(), size) and self.blobs.size(digest.hex()) != size:
-            return "malformed"
+            return MALFORMED
         ms, backend, spans = result.get("ms"), result.get("backend"), result.get("spans")
         event = ev.ResultSubmitted(
             task_id,
@@ -250,15 +255,29 @@ class Hub:
         task = self.views.tasks.get(lease_id.rpartition("-")[0]) if isinstance(lease_id, str) else None
         if task is None or not isinstance(lease_id, str) or task.leases.get(lease_id) != session.worker:
             return
+        code = str(header.get("code", "internal"))[:32]
         event = ev.ResultFailed(
             task.id,
             task.job,
             lease_id,
             session.worker,
-            str(header.get("code", "internal"))[:32],
+            "internal" if code == MALFORMED else code,  # only the gateway says so
             str(header.get("message", ""))[:200],
         )
         self._queue.append(Incoming(session, event, lease_id, f"failed/{lease_id}", self.views.jobs[task.job].trace))
+        self._queued.set()
+
+    def _give_back(self, session: Session, lease_id: str) -> None:
+        """Something came for this lease that is no result: it is counted once, and somebody else gets the task."""
+        if lease_id in self._given_back:
+            return
+        self._given_back[lease_id] = None
+        while len(self._given_back) > GIVEN_BACK_MAX:
+            self._given_back.pop(next(iter(self._given_back)))
+        task = self.views.tasks[lease_id.rpartition("-")[0]]
+        event = ev.ResultFailed(task.id, task.job, lease_id, session.worker, MALFORMED, "")
+        trace = self.views.jobs[task.job].trace
+        self._queue.append(Incoming(session, event, lease_id, f"malformed/{lease_id}", trace))
         self._queued.set()
 
     async def record_results(self) -> None:

@@ -18,6 +18,7 @@ from shardy_common import ids, limits
 from shardy_common.log import Append, Appended, JetStreamLog
 from shardy_common.wire import events as ev
 from shardy_gateway.hub import Hub
+from shardy_gateway.passes import Passes
 from shardy_gateway.probes import Probes
 from shardy_gateway.session import CloseSession, Session
 
@@ -42,15 +43,15 @@ class Gateway:
 
 
 class Door:
-    def __init__(self, gateway: Gateway, hub: Hub, event_log: JetStreamLog, probes: Probes) -> None:
-        self.gateway, self.hub, self.log, self.probes = gateway, hub, event_log, probes
+    def __init__(self, gateway: Gateway, hub: Hub, event_log: JetStreamLog, probes: Probes, passes: Passes) -> None:
+        self.gateway, self.hub, self.log, self.probes, self.passes = gateway, hub, event_log, probes, passes
         self.tokens: dict[str, Session] = {}  # bearer tokens of joined workers
 
     async def serve(self, socket: WebSocket) -> None:
         """One connection, from accept to close. Never raises."""
         await socket.accept()
         address = socket.client.host if socket.client else "unknown"
-        session = Session(socket, secrets.token_hex(8), "", address, "", secrets.token_urlsafe(24))
+        session = Session(socket, secrets.token_hex(8), "", address, "", "")
         pump = asyncio.create_task(session.pump())
         try:
             if len(self.hub.sessions) >= SESSIONS_MAX:
@@ -173,6 +174,7 @@ class Door:
             raise CloseSession(4403, "this key is banned after a proven wrong result")
         if tiered.tier == "too-small":
             raise CloseSession(4401, "this device is too small for any tier: it needs at least 16 MiB")
+        session.token = self.passes.make(session.id, session.worker)
         self.tokens[session.token] = session
         session.open(
             {

@@ -13,6 +13,7 @@ from shardy_common.log import Projection, Recorded, Table
 from shardy_common.wire import events as ev
 from shardy_common.wire.job import JobSpec, Tile
 from shardy_gateway.letters import Letters
+from shardy_gateway.reputation import Reputations
 from shardy_gateway.side import SideFold
 
 TABLES = [
@@ -25,9 +26,10 @@ TABLES = [
     Table("workers", {"id": str, "body": bytes}),
     Table("frauds", {"lease": str, "job": str, "worker": str, "body": bytes}, [["job"], ["worker"]]),
     *Letters.tables,
+    *Reputations.tables,
 ]
-VERSION = 2
-FILTERS = ["job.*.*", "task.*.*", "fraud.detected.*", "worker.*.*", "gateway.started.*", *Letters.filters]
+VERSION = 3
+FILTERS = ["job.*.*", "task.*.*", "worker.*.*", "gateway.started.*", *Letters.filters, *Reputations.filters]
 
 
 class JobView(msgspec.Struct):
@@ -97,6 +99,7 @@ class FraudView(msgspec.Struct):
     rounds: int
     digest: str
     at_ms: int
+    expected: str = ""
 
 
 _pack = msgspec.msgpack.Encoder(order="deterministic").encode
@@ -134,7 +137,8 @@ class Views:
         self._touched_workers: set[str] = set()
         self._frauds: list[FraudView] = []
         self.letters = Letters()
-        self.sides: tuple[SideFold, ...] = (self.letters,)
+        self.reputations = Reputations(lambda task: self.tasks[task].leases if task in self.tasks else {})
+        self.sides: tuple[SideFold, ...] = (self.letters, self.reputations)
         for side in self.sides:
             side.flush = self._flush
 
@@ -231,6 +235,10 @@ class Views:
             return "active"
         return "ended" if self._read("SELECT 1 FROM tasks WHERE id = ?", (task_id,)) else "unknown"
 
+    def frauds_of(self, worker: str, limit: int = 100) -> list[FraudView]:
+        rows = self._read("SELECT body FROM frauds WHERE worker = ? ORDER BY rowid DESC LIMIT ?", (worker, limit))
+        return [_fraud(body) for (body,) in rows]
+
     def frauds(self, job_id: str | None = None, limit: int = 100) -> list[FraudView]:
         if job_id is None:
             rows = self._read("SELECT body FROM frauds ORDER BY rowid DESC LIMIT ?", (limit,))
@@ -303,6 +311,7 @@ class Views:
         job.cells_done += event.tile.cells
         job.tasks_verified += 1
         job.tasks_active -= 1
+        self.reputations.used(event)
         for worker_id in event.workers:
             worker = self.workers.get(worker_id)
             if worker is not None:
@@ -337,6 +346,7 @@ class Views:
                 event.rounds,
                 event.digest,
                 recorded.at_ms,
+                event.expected,
             )
         )
         if job is not None:
