@@ -25,6 +25,8 @@ from typing import IO
 
 import httpx
 
+from shardy_common.mesh_key import ensure_mesh_key
+
 SERVICES = {
     "gateway": "shardy_gateway.main",
     "matchmaker": "shardy_matchmaker.main",
@@ -86,7 +88,7 @@ class Stack:
         self._env = env or {}
         self._stopping = False
         self._password = secrets.token_urlsafe(24)
-        self.api_key = self.operator_key = ""
+        self.api_key = self.operator_key = self.mesh_key = ""
         self.fresh_keys = False
 
     @property
@@ -124,6 +126,7 @@ class Stack:
         self._lock()
         keys, self.fresh_keys = ensure_keys(self.data_dir)
         self.api_key, self.operator_key = keys["submit"], keys["operate"]
+        self.mesh_key = ensure_mesh_key(self.data_dir / "mesh_key")
         self._supervise("nats-server", [_nats_server(), "-c", str(self._nats_config())], dict(os.environ))
         for name in CORE:
             self._supervise(name, [sys.executable, "-m", SERVICES[name]], self._service_env())

@@ -7,6 +7,7 @@ neither the task nor anybody's credit.
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -68,11 +69,13 @@ class Ledger(SideFold):
         self._touched: set[str] = set()
         self._touched_owners: set[str] = set()
         self._places: list[tuple[int, str]] = []
+        self._last = 0  # where the last verdict stands that was credited
 
     def load(self, projection: Any) -> None:
         super().load(projection)
         for whose, number, tasks, ops in projection.rows("SELECT whose, number, tasks, ops FROM credit_totals"):
             (self._workers if number else self._owners)[whose[1:]] = [number, tasks, int(ops)]
+        self._last = projection.rows("SELECT max(place) FROM credit WHERE place <= ?", (_SEQ_MAX,))[0][0] or 0
 
     def evolve(self, recorded: Recorded) -> None:
         """Nothing, and no filters: `credit` is called with what counts."""
@@ -81,6 +84,7 @@ class Ledger(SideFold):
         """A verdict that the views took; returns how many workers it credits. Operations follow from the task's shape,
         as the quorum worked them out."""
         ops, task, workers = event.ops, event.task, set(event.workers)
+        self._last = seq
         self._places.append((seq, task))
         for worker in workers:
             total = self._workers.get(worker)
@@ -116,9 +120,9 @@ class Ledger(SideFold):
         _, tasks, ops = self._owners.get(owner, (0, 0, 0))
         return tasks, ops
 
-    def workers(self) -> list[str]:
-        """Everybody who was ever credited, by id."""
-        return sorted(self._workers)
+    def workers(self, after: str = "", limit: int = 1 << 31) -> list[str]:
+        """Those who were ever credited, in the order of their ids."""
+        return heapq.nsmallest(limit, (worker for worker in self._workers if worker > after))
 
     def total(self) -> tuple[int, int]:
         """Entries of the whole ledger, and the sum of their operations."""
@@ -155,8 +159,8 @@ class Ledger(SideFold):
         return entries[:limit]
 
     def pages(self, limit: int = 1_000) -> Iterator[list[Entry]]:
-        """The whole ledger as it grows, page by page."""
-        after = 0
-        while page := self.page(after, limit):
+        """The whole ledger as it stands now, page by page: what is added meanwhile is left out."""
+        after, end = 0, (self._last + 1) * WORKERS_PER_TASK_MAX
+        while page := [entry for entry in self.page(after, limit) if entry.id < end]:
             yield page
             after = page[-1].id
