@@ -20,6 +20,7 @@ from shardy_common.blobs import PACKED_BYTES_MAX, DirectoryStore, MissingBlob
 from shardy_common.log import Append, Appended, JetStreamLog
 from shardy_common.wire import events as ev
 from shardy_gateway.session import CloseSession, Session
+from shardy_gateway.signed import SignedFrame, check_signature
 from shardy_gateway.views import Outbox, TaskView, Views
 
 log = logging.getLogger("shardy.gateway")
@@ -46,6 +47,7 @@ class Incoming:
     trace: str
     data: memoryview | None = None
     digest: str = ""
+    leaves: bytes = b""  # of its whole frame, where that held several results: stored under event.batch
 
 
 class Hub:
@@ -114,6 +116,7 @@ class Hub:
                 p = params[task.id] = kinds.KINDS[job.spec.kind].lease_params(job.spec, task.tile)
             for name in kinds.KINDS[job.spec.kind].operand_names:
                 operand = p[name]
+                session.show(operand["d"])
                 key = (operand["d"], operand["o"], operand["l"])
                 if key[2] <= CARRY_BYTES_MAX and session.carry(key):
                     data = self._slice(key)
@@ -135,6 +138,14 @@ class Hub:
             if len(entries) >= LEASES_PER_FRAME_MAX or carried >= FRAME_CARRY_BYTES_MAX:
                 flush()
         flush()
+
+    def remember(self, session: Session, held: list[str]) -> None:
+        """What the leases name that a worker brings from an earlier session: it may still have to fetch it."""
+        for lease in held:
+            task = self.views.tasks.get(lease.rpartition("-")[0])
+            if task is not None and task.leases.get(lease) == session.worker and task.job in self.views.jobs:
+                for operand in self.views.jobs[task.job].spec.operands.values():
+                    session.show(operand.digest)
 
     def _slice(self, key: tuple[str, int, int]) -> bytes | None:
         """Operand bytes to carry; both replicas of a task ask for the same, so the last ones are kept."""
@@ -170,20 +181,26 @@ class Hub:
             raise CloseSession(4400, "a result frame holds a list of results")
         if len(results) > RESULTS_PER_FRAME_MAX:
             raise CloseSession(4413, f"a result frame holds a list of at most {RESULTS_PER_FRAME_MAX} results")
+        signed = check_signature(session, header.get("sig"), results)
         refused: list[list[str]] = []
-        for result in results:
-            lease_id = result.get("lease") if isinstance(result, dict) else None
-            if not isinstance(lease_id, str):
-                raise CloseSession(4400, "a result without a lease id")
-            outcome = self._take_one(session, lease_id, result, segments)
+        for index, result in enumerate(results):
+            outcome = self._take_one(session, result["lease"], result, segments, signed, index)
             if outcome:
-                refused.append([lease_id, outcome])
+                refused.append([result["lease"], outcome])
         if refused:
             session.send({"t": "ack", "acks": refused})
         if len(self._queue) > RESULT_QUEUE_MAX:
             raise CloseSession(1012, "the mesh is catching up; reconnect shortly", 2_000)
 
-    def _take_one(self, session: Session, lease_id: str, result: dict[str, Any], segments: list[memoryview]) -> str:
+    def _take_one(
+        self,
+        session: Session,
+        lease_id: str,
+        result: dict[str, Any],
+        segments: list[memoryview],
+        signed: SignedFrame,
+        index: int,
+    ) -> str:
         """Queue one result; returns an outcome when it is not to be recorded."""
         task_id = lease_id.rpartition("-")[0]
         task = self.views.tasks.get(task_id)
@@ -218,8 +235,12 @@ class Hub:
             float(ms) if isinstance(ms, (int, float)) and 0 <= ms < 1e9 else 0.0,
             backend[:16] if isinstance(backend, str) else "",
             _spans(spans),
+            signed.sig,
+            signed.batch,
+            index,
         )
-        self._queue.append(Incoming(session, event, lease_id, f"result/{lease_id}", job.trace, data, event.digest))
+        item = Incoming(session, event, lease_id, f"result/{lease_id}", job.trace, data, event.digest, signed.leaves)
+        self._queue.append(item)
         self._queued.set()
         return ""
 
@@ -257,7 +278,10 @@ class Hub:
 
     def _store(self, batch: list[Incoming]) -> bool:
         try:
-            small = [(i.digest, i.data) for i in batch if i.data is not None and len(i.data) <= PACKED_BYTES_MAX]
+            small: list[tuple[str, bytes | memoryview]] = [
+                (i.digest, i.data) for i in batch if i.data is not None and len(i.data) <= PACKED_BYTES_MAX
+            ]
+            small += {i.event.batch: i.leaves for i in batch if i.leaves}.items()  # type: ignore[attr-defined]
             if small:
                 self.blobs.put_small(small)
             for item in batch:

@@ -22,7 +22,7 @@ from shardy_gateway.probes import Probes
 from shardy_gateway.session import CloseSession, Session
 
 log = logging.getLogger("shardy.gateway")
-VERSIONS = (1,)
+VERSIONS = (2,)
 HANDSHAKE_S = 60
 SILENCE_S = 45
 HEARTBEAT_S = 15
@@ -81,10 +81,18 @@ class Door:
             raise CloseSession(4400, "hello.key is a raw 32-byte Ed25519 public key")
         if not isinstance(held, list) or len(held) > HELD_MAX or not all(isinstance(x, str) for x in held):
             raise CloseSession(4400, f"hello.held is a list of at most {HELD_MAX} lease ids")
-        session.worker = ids.worker_id(key)
+        session.worker, session.key = ids.worker_id(key), key
         session.agent = str(hello.get("agent", ""))[: limits.AGENT_CHARS_MAX]
         nonce = secrets.token_bytes(32)
-        session.send({"t": "challenge", "version": 1, "nonce": nonce, "session": session.id, "mesh": self.gateway.mesh})
+        session.send(
+            {
+                "t": "challenge",
+                "version": VERSIONS[-1],
+                "nonce": nonce,
+                "session": session.id,
+                "mesh": self.gateway.mesh,
+            }
+        )
         auth = await self._expect(session, "auth")
         signature = auth.get("sig")
         try:
@@ -154,6 +162,7 @@ class Door:
         if before is not None:
             before.close(CloseSession(4409, "the same key joined again"))
         self.hub.sessions[session.worker] = session
+        self.hub.remember(session, joined.held)
         await self._record(joined, f"join/{session.id}")
         try:
             async with asyncio.timeout(HANDSHAKE_S):
@@ -183,7 +192,7 @@ class Door:
             if kind == "result":
                 self.hub.take_results(session, header, segments)
             elif kind == "heartbeat":
-                session.send({"t": "heartbeat"})
+                session.send({"t": "heartbeat", "credit": self._credit(session)})
             elif kind == "failed":
                 self.hub.take_failed(session, header)
             elif kind == "leave":
@@ -192,6 +201,11 @@ class Door:
                 return
             else:
                 raise CloseSession(4400, f"frame type {kind[:32]!r} is not expected here")
+
+    def _credit(self, session: Session) -> dict[str, int]:
+        """What was verified of this worker, ever."""
+        worker = self.hub.views.workers.get(session.worker)
+        return {"tasks": worker.verified, "ops": worker.ops} if worker is not None else {"tasks": 0, "ops": 0}
 
     async def sweep(self) -> None:
         """Close sessions that have been silent too long, for ever."""

@@ -10,8 +10,11 @@ import oracle
 import pytest
 from conftest import StartWorker
 from fake_gateway import FakeGateway, Session, lease, operand
+from starlette.websockets import WebSocket
 
 from shardy_client.errors import WorkerStopped
+from shardy_client.worker.messages import Credit
+from shardy_common.wire import frame
 
 RNG = np.random.default_rng(5)
 
@@ -208,6 +211,26 @@ async def test_heartbeats_come_as_asked(start: StartWorker) -> None:
         await start(gateway)
         await gateway.until(lambda: gateway.sessions[0].heartbeats >= 3, 5)
         assert gateway.violations == []
+
+
+async def test_the_mesh_says_what_it_verified(start: StartWorker) -> None:
+    async with FakeGateway(heartbeat_s=0.05) as gateway:
+        gateway.credit = {"tasks": 7, "ops": 3 * 10**9}
+        worker = await start(gateway)
+        await gateway.until(lambda: gateway.sessions[0].heartbeats >= 3, 5)
+        assert worker.state.credit == Credit(7, 3 * 10**9)
+
+
+async def test_an_older_version_is_not_spoken(start: StartWorker) -> None:
+    async def old(socket: WebSocket) -> None:
+        challenge = {"t": "challenge", "version": 1, "nonce": bytes(32), "session": "s", "mesh": "test"}
+        await socket.send_bytes(frame.encode(challenge))
+
+    async with FakeGateway() as gateway:
+        gateway.before_challenge = old
+        worker = await start(gateway)
+        with pytest.raises(WorkerStopped, match="version 1 was not offered"):
+            await asyncio.wait_for(asyncio.shield(worker.task), 5)  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(

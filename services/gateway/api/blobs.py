@@ -47,9 +47,13 @@ async def get_blob(request: Request, digest: str) -> Response:
 
 @router.get("/v1/worker/blobs/{digest}", tags=["worker"])
 async def worker_blob(request: Request, digest: str) -> Response:
-    """Operand bytes for a joined worker; Range picks the slice that its lease names."""
-    worker_session(request)
-    return _send_blob(request, _digest(digest))
+    """Operand bytes for a joined worker; Range picks the slice that its lease names.
+
+    Only blobs that its leases name: results of others, and what other jobs compute with, are none of its business.
+    """
+    if _digest(digest) not in worker_session(request).operands:
+        raise Refused("none of your leases names this blob", status=404, title="Not found")
+    return _send_blob(request, digest)
 
 
 @router.put("/v1/worker/results/{lease}", tags=["worker"])
