@@ -83,7 +83,7 @@ class Ledger(SideFold):
     def credit(self, event: ev.TaskVerified, owner: str, seq: int) -> int:
         """A verdict that the views took; returns how many workers it credits. Operations follow from the task's shape,
         as the quorum worked them out."""
-        ops, task, workers = event.ops, event.task, set(event.workers)
+        ops, task, workers = event.ops, event.task, dict.fromkeys(event.workers)
         self._last = seq
         self._places.append((seq, task))
         for worker in workers:
@@ -93,7 +93,7 @@ class Ledger(SideFold):
             total[1] += 1
             total[2] += ops
             self._places.append((total[0] << _SEQ_BITS | seq, ""))
-        self._touched |= workers
+        self._touched.update(workers)
         used = self._owners.setdefault(owner, [0, 0, 0])
         used[1] += 1
         used[2] += ops * len(workers)

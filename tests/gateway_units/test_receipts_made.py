@@ -84,7 +84,7 @@ class Mesh:
 
     @staticmethod
     def bytes_of(i: int) -> tuple[bytes, int]:
-        return blake3(bytes([i])).digest(), 4 * TILES[i].cells
+        return blake3(i.to_bytes(4, "little")).digest(), 4 * TILES[i].cells
 
     def verify(self, *tasks: int, by: tuple[Device, ...] = (ADA, BO), method: str = "quorum", rounds: int = 0) -> None:
         for i in tasks:
