@@ -73,7 +73,7 @@ class Answers(SideFold):
         if since is not None:
             for seq, lease in projection.rows("SELECT seq, lease FROM answers WHERE seq > ?", (since,)):
                 task = self._tasks.get(lease.rpartition("-")[0])
-                if task is not None:
+                if task is not None and lease in task.leases:
                     task.answers[task.leases[lease]] = seq
 
     def evolve(self, recorded: Recorded) -> None:
@@ -102,16 +102,18 @@ class Answers(SideFold):
         }
 
     def at(self, places: Sequence[int]) -> dict[int, tuple[str, Answer]]:
-        """Leases and their answers, by where those stand in the log."""
+        """Leases and their answers, by where those stand in the log. The caller has read their tasks: no flush."""
         found: dict[int, tuple[str, Answer]] = {}
         for start in range(0, len(places), ANSWERS_PER_READ):
             some = places[start : start + ANSWERS_PER_READ]
-            rows = self.read(f"SELECT seq, lease, body FROM answers WHERE seq IN ({','.join('?' * len(some))})", some)
+            rows = self.projection.rows(
+                f"SELECT seq, lease, body FROM answers WHERE seq IN ({','.join('?' * len(some))})", some
+            )
             found.update((seq, (lease, _answer(body))) for seq, lease, body in rows)
         return found
 
     def machine(self, session: str) -> Machine | None:
-        rows = self.read("SELECT body FROM machines WHERE session = ?", (session,))
+        rows = self.projection.rows("SELECT body FROM machines WHERE session = ?", (session,))
         return _machine(rows[0][0]) if rows else None
 
 

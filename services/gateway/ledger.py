@@ -53,12 +53,13 @@ _verdict = msgspec.msgpack.Decoder(_Verdict).decode
 
 
 class Ledger(SideFold):
-    """In memory: number and totals of every worker, and totals of every owner, ever credited."""
+    """In memory: number and totals of every worker, totals of every owner ever credited, usage of failed jobs."""
 
     tables = [
         Table("credit", {"place": int, "task": str}),
         # operations as decimal text: the sum of a mesh's life passes what the database calls an integer
         Table("credit_totals", {"whose": str, "number": int, "tasks": int, "ops": str}),
+        Table("usage_failed", {"job": str, "ops": str, "ops_replicas": str}),
     ]
     filters = ()
 
@@ -68,6 +69,8 @@ class Ledger(SideFold):
         self._owners: dict[str, list[int]] = {}
         self._touched: set[str] = set()
         self._touched_owners: set[str] = set()
+        self._failed: dict[str, tuple[int, int]] = {}
+        self._touched_failed: dict[str, tuple[int, int]] = {}
         self._places: list[tuple[int, str]] = []
         self._last = 0  # where the last verdict stands that was credited
 
@@ -75,6 +78,8 @@ class Ledger(SideFold):
         super().load(projection)
         for whose, number, tasks, ops in projection.rows("SELECT whose, number, tasks, ops FROM credit_totals"):
             (self._workers if number else self._owners)[whose[1:]] = [number, tasks, int(ops)]
+        rows = projection.rows("SELECT job, ops, ops_replicas FROM usage_failed")
+        self._failed = {job: (int(ops), int(ops_replicas)) for job, ops, ops_replicas in rows}
         self._last = projection.rows("SELECT max(place) FROM credit WHERE place <= ?", (_SEQ_MAX,))[0][0] or 0
 
     def evolve(self, recorded: Recorded) -> None:
@@ -100,13 +105,23 @@ class Ledger(SideFold):
         self._touched_owners.add(owner)
         return len(workers)
 
+    def failed(self, job: str, ops: int, ops_replicas: int) -> None:
+        """A job's usage when it failed: if it is reopened, it goes on from there."""
+        self._failed[job] = self._touched_failed[job] = (ops, ops_replicas)
+
+    def reopened(self, job: str) -> tuple[int, int]:
+        """ops and ops_replicas of a failed job that goes on. They stay known: it may fail again."""
+        return self._failed.get(job, (0, 0))
+
     def rows(self) -> dict[str, list[Sequence[Any]]]:
         places, self._places = self._places, []
         totals: list[Sequence[Any]] = []
         for mark, touched, known in (("w", self._touched, self._workers), ("o", self._touched_owners, self._owners)):
             totals += [(mark + whose, *known[whose][:2], str(known[whose][2])) for whose in touched]
             touched.clear()
-        return {"credit": list(places), "credit_totals": totals}
+        failed, self._touched_failed = self._touched_failed, {}
+        usage = [(job, str(ops), str(ops_replicas)) for job, (ops, ops_replicas) in failed.items()]
+        return {"credit": list(places), "credit_totals": totals, "usage_failed": usage}
 
     # -- look-ups -------------------------------------------------------------------------------------------------
 

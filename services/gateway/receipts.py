@@ -129,12 +129,14 @@ class Receipts:
 
     async def _pages(self, job: JobView) -> AsyncIterator[list[TaskView]]:
         """The job's verified tasks in the order of carving."""
-        read = self._views().answers.read
-        order = [row for (row,) in read("SELECT rowid FROM tasks WHERE job = ? ORDER BY col0, row0, id", (job.id,))]
+        found = self._views().answers.read("SELECT rowid FROM tasks WHERE job = ? ORDER BY col0, row0, id", (job.id,))
+        order = [row for (row,) in found]
         for start in range(0, len(order), TASKS_PER_PAGE):
             some = order[start : start + TASKS_PER_PAGE]
             marks = ",".join("?" * len(some))
-            rows = read(f"SELECT body FROM tasks WHERE rowid IN ({marks}) ORDER BY col0, row0, id", some)
+            rows = self._views().projection.rows(
+                f"SELECT body FROM tasks WHERE rowid IN ({marks}) ORDER BY col0, row0, id", some
+            )
             tasks = [task for (body,) in rows if (task := _task(body)).digest]
             if tasks:
                 yield tasks

@@ -65,7 +65,7 @@ class JobView(msgspec.Struct):
         return self.state in ("completed", "failed", "cancelled")
 
 
-class TaskView(msgspec.Struct):
+class TaskView(msgspec.Struct, omit_defaults=True):
     """leases: worker by lease id. digest: of the verified result, empty until then. seq: of its creation, then of its
     verdict. answers: where each worker's result stands in the log."""
 
@@ -251,7 +251,10 @@ class Views:
         self._end(event.job, "completed", "", recorded)
 
     def _job_failed(self, event: ev.JobFailed, recorded: Recorded) -> None:
+        job = self.jobs.get(event.job)
         self._end(event.job, "failed", event.cause, recorded)
+        if job is not None:
+            self.ledger.failed(job.id, job.ops, job.ops_replicas)
 
     def _job_cancelled(self, event: ev.JobCancelled, recorded: Recorded) -> None:
         self._end(event.job, "cancelled", "cancelled by its requester", recorded)
