@@ -26,7 +26,8 @@ SPEC = matmul(12, 8, 3)
 TILES = [Tile(row0, rows, 0, 8) for row0 in range(0, 12, 2) for rows in (2, 4)]
 
 job = st.sampled_from(JOBS)
-task_of = st.tuples(job, st.sampled_from(TILES), st.integers(0, 2))
+AGAIN = 3  # the number of tasks that a reopened job has
+task_of = st.tuples(job, st.sampled_from(TILES), st.integers(0, AGAIN))
 workers = st.lists(st.sampled_from(WORKERS), min_size=1, max_size=3)
 step = st.one_of(
     st.tuples(st.just("submit"), job),
@@ -41,6 +42,7 @@ step = st.one_of(
 def events_of(steps: list[tuple[Any, ...]]) -> list[ev.Event]:
     """A log that no honest mesh writes: verdicts of tasks that are void, unknown, decided or given up."""
     out: list[ev.Event] = [e for w in WORKERS[:-1] for e in (joined(w), tiered(w))]
+    failed: set[str] = set()
     for what, *rest in steps:
         if what in ("submit", "end", "reopen"):
             name = rest[0]
@@ -48,9 +50,11 @@ def events_of(steps: list[tuple[Any, ...]]) -> list[ev.Event]:
                 out.append(ev.JobSubmitted(name, SPEC, f"owner of {name}"))
             elif what == "end":
                 out.append(rest[1](name, "why"))
-            else:
-                again = [(f"{name}-0-0-again", TILES[0])]
+                (failed.add if rest[1] is ev.JobFailed else failed.discard)(name)
+            elif name in failed:  # no other job is ever reopened
+                again = [(f"{name}-0-0-{TILES[0].rows}{AGAIN}", TILES[0])]
                 owner = f"owner of {name}"
+                failed.discard(name)
                 out.append(ev.JobReopened(name, SPEC, owner, 1, 0, 0, Cursor(2, 0, 8), again, "letter", "key"))
             continue
         (name, tile, tag), *more = rest
@@ -138,6 +142,17 @@ FIRST = [("submit", "j1"), ("create", ("j1", TILES[0], 0), ["a", "b"])]
 @example([LATE, *FIRST])  # before there is such a task
 @example([*FIRST, ("create", ("j1", TILES[0], 1), ["c"]), ("verify", ("j1", TILES[0], 1), ["c"], "trust")])  # void
 @example([*FIRST, ("end", "j1", ev.JobFailed), LATE, ("reopen", "j1"), LATE])  # after the end
+@example(
+    [
+        *FIRST,
+        ("verify", ("j1", TILES[2], 0), ["a"], "quorum"),
+        ("create", ("j1", TILES[2], 0), ["a"]),
+        ("verify", ("j1", TILES[2], 0), ["a"], "quorum"),
+        ("end", "j1", ev.JobFailed),
+        ("reopen", "j1"),
+        ("verify", ("j1", TILES[0], AGAIN), ["a", "c"], "quorum"),
+    ]
+)  # verified before, and after it goes on
 @example([*FIRST, ("unresolve", ("j1", TILES[0], 0)), LATE])
 @example([*FIRST, ("verify", ("j1", TILES[0], 0), ["nobody", "a", "a"], "canary")])  # never joined; named twice
 def test_the_ledger_is_the_verified_work(steps: list[tuple[Any, ...]]) -> None:
