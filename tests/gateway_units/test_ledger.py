@@ -139,6 +139,15 @@ FIRST = [("submit", "j1"), ("create", ("j1", TILES[0], 0), ["a", "b"])]
 @settings(max_examples=80, deadline=None)
 @given(st.lists(step, max_size=40))
 @example([*FIRST, LATE, LATE])  # decided twice
+@example(
+    [
+        ("submit", "j10"),
+        *FIRST,
+        ("create", ("j10", TILES[0], 0), ["c"]),
+        ("verify", ("j10", TILES[0], 0), ["c"], "audit"),
+        LATE,
+    ]
+)  # two jobs at once, and the id of one starts like the other's
 @example([LATE, *FIRST])  # before there is such a task
 @example([*FIRST, ("create", ("j1", TILES[0], 1), ["c"]), ("verify", ("j1", TILES[0], 1), ["c"], "trust")])  # void
 @example([*FIRST, ("end", "j1", ev.JobFailed), LATE, ("reopen", "j1"), LATE])  # after the end
