@@ -62,7 +62,7 @@ EMITTERS = {
     "canary.prepared": "quorum",
     "key.issued": "nobody yet",
     "key.revoked": "nobody yet",
-    "mesh.keyed": "nobody yet",
+    "mesh.keyed": "gateway",
 }
 # what the last token of a subject is, where it is not the entity's own id
 KEYS = {"result": "task", "fraud": "task", "dlq": "entry", "verifier": "version", "canary": "job", "mesh": "key"}

@@ -18,11 +18,13 @@ from starlette.middleware.base import BaseHTTPMiddleware
 from shardy_common import run
 from shardy_common.blobs import DirectoryStore
 from shardy_common.errors import Refused, Transient
-from shardy_common.log import Append, Appended, JetStreamLog, Projection, Recorded
+from shardy_common.log import Append, Appended, Conflict, JetStreamLog, Projection, Recorded
+from shardy_common.mesh_key import load_mesh_key
 from shardy_common.presence import Presence
+from shardy_common.receipts import Signer
 from shardy_common.service import FoldLoop
 from shardy_common.tracing import Tracer
-from shardy_common.wire.events import GatewayStarted
+from shardy_common.wire.events import GatewayStarted, MeshKeyed
 from shardy_gateway.api import router
 from shardy_gateway.config import GatewaySettings
 from shardy_gateway.hub import Hub
@@ -30,7 +32,7 @@ from shardy_gateway.join import Door, Gateway
 from shardy_gateway.passes import Passes, shared_key
 from shardy_gateway.probes import Probes
 from shardy_gateway.siblings import Siblings
-from shardy_gateway.state import GatewayState
+from shardy_gateway.state import MESH, GatewayState
 from shardy_gateway.views import TABLES, VERSION, Outbox, Views
 
 log = logging.getLogger("shardy.gateway")
@@ -88,6 +90,8 @@ def make_app(settings: GatewaySettings) -> FastAPI:
 @contextlib.asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     settings: GatewaySettings = app.state.settings
+    private = load_mesh_key(settings.mesh_key_path)
+    signer = Signer(private) if private is not None else None
     name, instance = f"gateway-{settings.instance}", secrets.token_hex(6)
     event_log = await run.open_log(settings, "gateway")
     blobs = DirectoryStore(settings.blob_dir)
@@ -118,9 +122,9 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     passes = Passes(shared_key(settings.data_dir / "projections" / "gateway.key"))
     probes = Probes()
     loop.core.flush = loop.flush  # type: ignore[attr-defined]
-    state = GatewayState(name, event_log, blobs, hub, loop, settings.api_keys_file)
+    state = GatewayState(name, event_log, blobs, hub, loop, settings.api_keys_file, signer)
     state.allow_same_address = settings.allow_same_address
-    gateway = Gateway(name, instance, "shardy", settings.probe_memory_mib_max)
+    gateway = Gateway(name, instance, MESH, settings.probe_memory_mib_max)
     state.door = Door(gateway, hub, event_log, probes, passes)
     app.state.gateway = state
     probes.start()
@@ -133,7 +137,11 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         asyncio.create_task(_watched("siblings", siblings.watch())),
     ]
     await loop.live.wait()
-    await _announce(event_log, name, instance)
+    await _announce(event_log, Append(GatewayStarted(name, instance), f"gateway/{instance}"))
+    if signer is not None:
+        await _announce(event_log, Append(MeshKeyed(signer.key), f"mesh-key/{signer.key}", 0))
+    else:
+        log.warning("there is no key in %s: this gateway signs no receipts", settings.mesh_key_path)
     try:
         yield
     finally:
@@ -155,11 +163,11 @@ def _trace_ended(tracer: Tracer, outbox: Outbox) -> None:
         tracer.record(f"job {job.spec.kind}", job.trace, job.created_ms, job.ended_ms, attributes)
 
 
-async def _announce(event_log: JetStreamLog, name: str, instance: str) -> None:
-    """Sessions of this gateway's earlier instances are gone: say so before the first worker joins."""
+async def _announce(event_log: JetStreamLog, item: Append) -> None:
+    """What must stand in the log before the first worker joins: that sessions of this gateway's earlier instances are
+    gone, and the key that it signs with (written once, however often it starts)."""
     while True:
-        outcome = (await event_log.append([Append(GatewayStarted(name, instance), f"gateway/{instance}")]))[0]
-        if isinstance(outcome, Appended):
+        if isinstance((await event_log.append([item]))[0], (Appended, Conflict)):
             return
         await asyncio.sleep(0.2)
 

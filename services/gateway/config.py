@@ -10,6 +10,7 @@ from shardy_common.config import Settings
 class GatewaySettings(Settings):
     """api_keys_file: one SHA-256 (hex) of an API key a line. host is loopback unless somebody says otherwise.
 
+    mesh_key_file: what receipts are signed with (docs/receipts.md); mesh_key in data_dir, unless another is named.
     trusted_proxies: addresses whose X-Forwarded-For is believed, with commas; replicas go to different addresses, so
     nobody else may say where a worker is. mesh_key_file: the Ed25519 key (PEM) that signs receipts, the same for all
     gateways of a mesh.
@@ -23,3 +24,7 @@ class GatewaySettings(Settings):
     allow_same_address: bool = False
     trusted_proxies: str = ""
     probe_memory_mib_max: int = 2048
+
+    @property
+    def mesh_key_path(self) -> Path:
+        return self.mesh_key_file or self.data_dir / "mesh_key"

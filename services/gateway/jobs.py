@@ -155,6 +155,8 @@ def show_job(job: JobView, frauds: list[FraudView], waiting: str | None = None) 
         "created_ms": job.created_ms,
         "ended_ms": job.ended_ms or None,
         "result": {part.name: {"dtype": part.dtype, "shape": list(part.shape)} for part in parts},
+        "usage": {"ops": job.ops, "ops_replicas": job.ops_replicas},
+        "receipt": f"/v1/jobs/{job.id}/receipt" if job.state == "completed" else None,
     }
 
 

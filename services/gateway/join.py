@@ -206,8 +206,8 @@ class Door:
 
     def _credit(self, session: Session) -> dict[str, int]:
         """What was verified of this worker, ever."""
-        worker = self.hub.views.workers.get(session.worker)
-        return {"tasks": worker.verified, "ops": worker.ops} if worker is not None else {"tasks": 0, "ops": 0}
+        tasks, ops = self.hub.views.ledger.total_of(session.worker)
+        return {"tasks": tasks, "ops": ops}
 
     async def sweep(self) -> None:
         """Close sessions that have been silent too long, for ever."""

@@ -5,25 +5,38 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from shardy_common.blobs import DirectoryStore
 from shardy_common.errors import Transient
 from shardy_common.log import JetStreamLog
+from shardy_common.receipts import Signer
 from shardy_common.service import FoldLoop
 from shardy_gateway.hub import Hub
+from shardy_gateway.receipts import Receipts
 from shardy_gateway.views import JobView, Views
 
 if TYPE_CHECKING:
     from shardy_gateway.join import Door
 
 
+MESH = "shardy"
+
+
 class GatewayState:
     door: Door
 
     def __init__(
-        self, name: str, event_log: JetStreamLog, blobs: DirectoryStore, hub: Hub, loop: FoldLoop, keys_file: Path
+        self,
+        name: str,
+        event_log: JetStreamLog,
+        blobs: DirectoryStore,
+        hub: Hub,
+        loop: FoldLoop,
+        keys_file: Path,
+        signer: Signer | None = None,
     ) -> None:
+        self.receipts = Receipts(lambda: self.views, blobs, MESH, signer)
         self.allow_same_address = False  # as the matchmaker's: only for what a waiting job is told
         self.name, self.log, self.blobs, self.hub, self.loop = name, event_log, blobs, hub, loop
         self._keys_file = keys_file
@@ -33,6 +46,15 @@ class GatewayState:
     @property
     def views(self) -> Views:
         return self.loop.core  # type: ignore[return-value]
+
+    @property
+    def mesh_key(self) -> str:
+        """The public key (hex) that receipts are signed with now; empty where there is none."""
+        return self.receipts.key
+
+    def mesh_keys(self) -> list[dict[str, Any]]:
+        """Every key that receipts were ever signed with, the oldest first."""
+        return [{"key": key, "since_ms": since_ms} for key, since_ms in self.views.mesh_keys.known.items()]
 
     def api_keys(self) -> list[tuple[str, frozenset[str]]]:
         """SHA-256 and scopes of the keys in the file, which is read again when it changes. No scopes: submit."""

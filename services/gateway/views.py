@@ -12,12 +12,18 @@ from shardy_common.carving import Cursor
 from shardy_common.log import Projection, Recorded, Table
 from shardy_common.wire import events as ev
 from shardy_common.wire.job import JobSpec, Tile
+from shardy_gateway.evidence import Answers, MeshKeys
+from shardy_gateway.ledger import Ledger
 from shardy_gateway.letters import Letters
+from shardy_gateway.outbox import Outbox
 from shardy_gateway.reputation import Reputations
-from shardy_gateway.side import SideFold
+from shardy_gateway.side import SideFold, by_event
 
+SIDES = (Letters, Answers, Ledger, MeshKeys, Reputations)
 TABLES = [
-    Table("jobs", {"id": str, "active": int, "requester": str, "body": bytes}, [["active"]]),
+    Table(
+        "jobs", {"id": str, "active": int, "requester": str, "since": int, "until": int, "body": bytes}, [["active"]]
+    ),
     Table(
         "tasks",
         {"id": str, "job": str, "active": int, "row0": int, "col0": int, "rows": int, "cols": int, "body": bytes},
@@ -25,15 +31,16 @@ TABLES = [
     ),
     Table("workers", {"id": str, "body": bytes}),
     Table("frauds", {"lease": str, "job": str, "worker": str, "body": bytes}, [["job"], ["worker"]]),
-    *Letters.tables,
-    *Reputations.tables,
+    *(table for side in SIDES for table in side.tables),
 ]
-VERSION = 3
-FILTERS = ["job.*.*", "task.*.*", "worker.*.*", "gateway.started.*", *Letters.filters, *Reputations.filters]
+VERSION = 4
+FILTERS = ["job.*.*", "task.*.*", "fraud.detected.*", "worker.*.*", "gateway.started.*"]
+FILTERS += [pattern for side in SIDES for pattern in side.filters if pattern not in FILTERS]
 
 
 class JobView(msgspec.Struct):
-    """state: waiting | running | completed | failed | cancelled. seq: last sequence of the job's own events."""
+    """state: waiting | running | completed | failed | cancelled. since, seq: first and last sequence of the job's own
+    events. ops: verified, counted once; ops_replicas: counted for each credited worker."""
 
     id: str
     seq: int
@@ -50,14 +57,18 @@ class JobView(msgspec.Struct):
     error: str = ""
     ended_ms: int = 0
     frauds: int = 0
+    since: int = 0
+    ops: int = 0
+    ops_replicas: int = 0
 
     @property
     def ended(self) -> bool:
         return self.state in ("completed", "failed", "cancelled")
 
 
-class TaskView(msgspec.Struct):
-    """leases: worker by lease id. digest: of the verified result, empty until then."""
+class TaskView(msgspec.Struct, omit_defaults=True):
+    """leases: worker by lease id. digest: of the verified result, empty until then. seq: of its creation, then of its
+    verdict. answers: where each worker's result stands in the log."""
 
     id: str
     job: str
@@ -67,6 +78,11 @@ class TaskView(msgspec.Struct):
     size: int = 0
     workers: list[str] = []
     method: str = ""
+    rounds: int = 0
+    ops: int = 0
+    seq: int = 0
+    verified_ms: int = 0
+    answers: dict[str, int] = {}
 
 
 class WorkerView(msgspec.Struct):
@@ -109,19 +125,6 @@ _worker = msgspec.msgpack.Decoder(WorkerView).decode
 _fraud = msgspec.msgpack.Decoder(FraudView).decode
 
 
-class Outbox:
-    """What a batch means for sockets and waiters: collected while folding, acted on when it is folded."""
-
-    def __init__(self) -> None:
-        self.lent: list[tuple[TaskView, list[ev.Lease]]] = []
-        self.dropped: list[TaskView] = []  # tasks that need no more results
-        self.tiered: list[ev.WorkerTiered] = []
-        self.joined: list[tuple[int, ev.WorkerJoined]] = []  # with the sequence of each
-        self.frauds: list[ev.FraudDetected] = []
-        self.jobs: set[str] = set()
-        self.ended: list[JobView] = []
-
-
 class Views:
     filters = FILTERS
 
@@ -136,9 +139,15 @@ class Views:
         self._touched_jobs: dict[str, JobView] = {}
         self._touched_workers: set[str] = set()
         self._frauds: list[FraudView] = []
-        self.letters = Letters()
+        self.letters, self.answers, self.ledger, self.mesh_keys = Letters(), Answers(self.tasks), Ledger(), MeshKeys()
         self.reputations = Reputations(lambda task: self.tasks[task].leases if task in self.tasks else {})
-        self.sides: tuple[SideFold, ...] = (self.letters, self.reputations)
+        self.sides: tuple[SideFold, ...] = (
+            self.letters,
+            self.answers,
+            self.ledger,
+            self.mesh_keys,
+            self.reputations,
+        )
         for side in self.sides:
             side.flush = self._flush
 
@@ -162,26 +171,21 @@ class Views:
             side.load(projection)
 
     def evolve(self, recorded: Recorded) -> None:
-        handler = _HANDLERS.get(type(recorded.event))
+        event = recorded.event
+        handler = _HANDLERS.get(type(event))
         if handler is not None:
-            handler(self, recorded.event, recorded)
-        for side in self.sides:
-            side.evolve(recorded)
+            handler(self, event, recorded)
+        for side in _SIDES_OF.get(type(event), ()):
+            self.sides[side].evolve(recorded)
 
     def rows(self) -> dict[str, list[Sequence[Any]]]:
         out: dict[str, list[Sequence[Any]]] = {
-            "jobs": [(j.id, int(not j.ended), j.requester, _pack(j)) for j in self._touched_jobs.values()],
+            "jobs": [
+                (j.id, int(not j.ended), j.requester, j.since, j.seq if j.ended else 0, _pack(j))
+                for j in self._touched_jobs.values()
+            ],
             "tasks": [
-                (
-                    t.id,
-                    t.job,
-                    int(t.id in self.tasks),
-                    t.tile.row0,
-                    t.tile.col0,
-                    t.tile.rows,
-                    t.tile.cols,
-                    _pack(t),
-                )
+                (t.id, t.job, int(t.id in self.tasks), t.tile.row0, t.tile.col0, t.tile.rows, t.tile.cols, _pack(t))
                 for t in self._touched_tasks.values()
             ],
             "workers": [(w, _pack(self.workers[w])) for w in self._touched_workers],
@@ -251,6 +255,7 @@ class Views:
     def _job_submitted(self, event: ev.JobSubmitted, recorded: Recorded) -> None:
         rows, cols = kinds.KINDS[event.spec.kind].shape(event.spec)
         job = JobView(event.job, recorded.seq, event.spec, event.requester, recorded.at_ms, rows * cols, recorded.trace)
+        job.since = recorded.seq
         self.jobs[event.job] = job
         self.tasks_of[event.job] = set()
         self._touch_job(job)
@@ -259,7 +264,10 @@ class Views:
         self._end(event.job, "completed", "", recorded)
 
     def _job_failed(self, event: ev.JobFailed, recorded: Recorded) -> None:
+        job = self.jobs.get(event.job)
         self._end(event.job, "failed", event.cause, recorded)
+        if job is not None:
+            self.ledger.failed(job.id, job.ops, job.ops_replicas)
 
     def _job_cancelled(self, event: ev.JobCancelled, recorded: Recorded) -> None:
         self._end(event.job, "cancelled", "cancelled by its requester", recorded)
@@ -276,7 +284,7 @@ class Views:
         self._touch_job(job)
         self.outbox.ended.append(job)
 
-    def _task_created(self, event: ev.TaskCreated, _recorded: Recorded) -> None:
+    def _task_created(self, event: ev.TaskCreated, recorded: Recorded) -> None:
         job = self.jobs.get(event.job)
         if job is None:
             return
@@ -287,6 +295,7 @@ class Views:
         job.state = "running"
         job.tasks_active += 1
         task = TaskView(event.task, event.job, event.tile, {lease.id: lease.worker for lease in event.leases})
+        task.seq = recorded.seq
         self.tasks[event.task] = task
         self.tasks_of[event.job].add(event.task)
         self._touched_tasks[event.task] = task
@@ -301,11 +310,14 @@ class Views:
             self._touched_tasks[event.task] = task
             self.outbox.lent.append((task, event.leases))
 
-    def _task_verified(self, event: ev.TaskVerified, _recorded: Recorded) -> None:
+    def _task_verified(self, event: ev.TaskVerified, recorded: Recorded) -> None:
         task, job = self.tasks.pop(event.task, None), self.jobs.get(event.job)
         if task is None or job is None:
             return
         task.digest, task.size, task.workers, task.method = event.digest, event.size, event.workers, event.method
+        task.rounds, task.ops, task.seq, task.verified_ms = event.rounds, event.ops, recorded.seq, recorded.at_ms
+        job.ops += event.ops
+        job.ops_replicas += event.ops * self.ledger.credit(event, job.requester, recorded.seq)
         self.tasks_of[event.job].discard(event.task)
         self._touched_tasks[event.task] = task
         job.cells_done += event.tile.cells
@@ -417,3 +429,4 @@ _HANDLERS: dict[type | None, Callable[[Views, Any, Recorded], None]] = {
     ev.WorkerLeft: Views._worker_left,
     ev.GatewayStarted: Views._gateway_started,
 }
+_SIDES_OF = by_event(SIDES)
