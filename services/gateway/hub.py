@@ -19,8 +19,9 @@ from shardy_common import kinds, limits
 from shardy_common.blobs import PACKED_BYTES_MAX, DirectoryStore, MissingBlob
 from shardy_common.log import Append, Appended, JetStreamLog
 from shardy_common.wire import events as ev
+from shardy_gateway.outbox import Outbox
 from shardy_gateway.session import CloseSession, Session
-from shardy_gateway.views import Outbox, TaskView, Views
+from shardy_gateway.views import TaskView, Views
 
 log = logging.getLogger("shardy.gateway")
 CARRY_BYTES_MAX = 256 * 1024

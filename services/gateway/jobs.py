@@ -22,16 +22,6 @@ _PRE_FIELDS = {"lo", "hi", "ema_axis", "alpha", "segment_rows", "scale"}
 _OPERAND_FIELDS = {"digest", "dtype", "rows", "cols", "s"}
 
 
-def read_json(body: bytes) -> dict[str, Any]:
-    try:
-        value = msgspec.json.decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise Refused(f"the body is not JSON: {error}", status=400, title="Malformed body") from None
-    if not isinstance(value, dict):
-        raise Refused("the body is a JSON object (docs/api.md)", status=400, title="Malformed body")
-    return value
-
-
 def read_frame(body: bytes, blobs: DirectoryStore) -> dict[str, Any]:
     """The same map from a frame, its inline operands stored and named by digest."""
     try:
@@ -148,6 +138,7 @@ def show_job(job: JobView, frauds: list[FraudView], waiting: str | None = None) 
             "tasks_verified": job.tasks_verified,
             "tasks_active": job.tasks_active,
         },
+        "usage": {"ops": job.ops, "ops_replicas": job.ops_replicas},
         "frauds": [show_fraud(fraud) for fraud in frauds],
         "waiting_for": waiting,
         "error": job.error or None,
@@ -168,6 +159,7 @@ def show_fraud(fraud: FraudView) -> dict[str, Any]:
         "row": fraud.row,
         "rounds": fraud.rounds,
         "digest": fraud.digest,
+        "expected": fraud.expected or None,
         "at_ms": fraud.at_ms,
     }
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
-from shardy_common.blobs import DirectoryStore
+from shardy_common.blobs import DirectoryStore, Uploads
 from shardy_common.errors import Transient
 from shardy_common.log import JetStreamLog
 from shardy_common.service import FoldLoop
+from shardy_gateway.config import GatewaySettings
+from shardy_gateway.gates import Gates
 from shardy_gateway.hub import Hub
+from shardy_gateway.keybook import Keybook, KeyFile
 from shardy_gateway.views import JobView, Views
 
 if TYPE_CHECKING:
@@ -19,36 +21,32 @@ if TYPE_CHECKING:
 
 
 class GatewayState:
+    """mesh_key: the public key (hex) that signs receipts; mesh_keys: all that ever did, `{key, since_ms}`."""
+
     door: Door
+    mesh_key: str = ""
+    mesh_keys: Sequence[dict[str, Any]] = ()
 
     def __init__(
-        self, name: str, event_log: JetStreamLog, blobs: DirectoryStore, hub: Hub, loop: FoldLoop, keys_file: Path
+        self,
+        name: str,
+        event_log: JetStreamLog,
+        blobs: DirectoryStore,
+        hub: Hub,
+        loop: FoldLoop,
+        settings: GatewaySettings,
     ) -> None:
-        self.allow_same_address = False  # as the matchmaker's: only for what a waiting job is told
+        self.allow_same_address = settings.allow_same_address  # only for what a waiting job is told
         self.name, self.log, self.blobs, self.hub, self.loop = name, event_log, blobs, hub, loop
-        self._keys_file = keys_file
-        self._keys: tuple[float, list[tuple[str, frozenset[str]]]] = (-1.0, [])
+        self.settings = settings
+        self.keys = Keybook(KeyFile(settings.api_keys_file), lambda: self.views.keyring)
+        self.gates = Gates(settings)
+        self.uploads = Uploads(blobs)
         self._waiters: dict[str, list[asyncio.Future[None]]] = {}
 
     @property
     def views(self) -> Views:
         return self.loop.core  # type: ignore[return-value]
-
-    def api_keys(self) -> list[tuple[str, frozenset[str]]]:
-        """SHA-256 and scopes of the keys in the file, which is read again when it changes. No scopes: submit."""
-        try:
-            changed = self._keys_file.stat().st_mtime
-        except OSError:
-            return []
-        if changed != self._keys[0]:
-            keys = []
-            for line in self._keys_file.read_text().splitlines():
-                words = line.split("#")[0].split()
-                if words:
-                    scopes = words[1].split(",") if len(words) > 1 else ["submit"]
-                    keys.append((words[0], frozenset(scopes)))
-            self._keys = (changed, keys)
-        return self._keys[1]
 
     def notify(self, jobs: set[str]) -> None:
         """Wake everybody who waits for one of these jobs."""

@@ -12,26 +12,44 @@ from shardy_common.carving import Cursor
 from shardy_common.log import Projection, Recorded, Table
 from shardy_common.wire import events as ev
 from shardy_common.wire.job import JobSpec, Tile
+from shardy_gateway.idempotency import Idempotency
+from shardy_gateway.keyring import Keyring
 from shardy_gateway.letters import Letters
+from shardy_gateway.outbox import Outbox
 from shardy_gateway.side import SideFold
 
 TABLES = [
-    Table("jobs", {"id": str, "active": int, "requester": str, "body": bytes}, [["active"]]),
+    Table(
+        "jobs",
+        {"id": str, "active": int, "requester": str, "state": str, "body": bytes},
+        [["active"], ["requester", "id"], ["state", "id"]],
+    ),
     Table(
         "tasks",
         {"id": str, "job": str, "active": int, "row0": int, "col0": int, "rows": int, "cols": int, "body": bytes},
-        [["job"], ["active"]],
+        [["job", "col0", "row0", "id"], ["active"]],
     ),
     Table("workers", {"id": str, "body": bytes}),
-    Table("frauds", {"lease": str, "job": str, "worker": str, "body": bytes}, [["job"], ["worker"]]),
+    Table(
+        "frauds",
+        {"lease": str, "job": str, "worker": str, "seq": int, "body": bytes},
+        [["job"], ["worker", "seq"], ["seq"]],
+    ),
     *Letters.tables,
+    *Keyring.tables,
+    *Idempotency.tables,
 ]
-VERSION = 2
+VERSION = 3
 FILTERS = ["job.*.*", "task.*.*", "fraud.detected.*", "worker.*.*", "gateway.started.*", *Letters.filters]
+FILTERS += Keyring.filters
 
 
 class JobView(msgspec.Struct):
-    """state: waiting | running | completed | failed | cancelled. seq: last sequence of the job's own events."""
+    """state: waiting | running | completed | failed | cancelled. seq: last sequence of the job's own events.
+
+    changes: how often anything of it changed, the same on every gateway; ops: operations of its verified tasks, and
+    ops_replicas: the same once for each credited worker.
+    """
 
     id: str
     seq: int
@@ -48,6 +66,9 @@ class JobView(msgspec.Struct):
     error: str = ""
     ended_ms: int = 0
     frauds: int = 0
+    changes: int = 0
+    ops: int = 0
+    ops_replicas: int = 0
 
     @property
     def ended(self) -> bool:
@@ -97,6 +118,8 @@ class FraudView(msgspec.Struct):
     rounds: int
     digest: str
     at_ms: int
+    seq: int = 0
+    expected: str = ""
 
 
 _pack = msgspec.msgpack.Encoder(order="deterministic").encode
@@ -104,19 +127,6 @@ _job = msgspec.msgpack.Decoder(JobView).decode
 _task = msgspec.msgpack.Decoder(TaskView).decode
 _worker = msgspec.msgpack.Decoder(WorkerView).decode
 _fraud = msgspec.msgpack.Decoder(FraudView).decode
-
-
-class Outbox:
-    """What a batch means for sockets and waiters: collected while folding, acted on when it is folded."""
-
-    def __init__(self) -> None:
-        self.lent: list[tuple[TaskView, list[ev.Lease]]] = []
-        self.dropped: list[TaskView] = []  # tasks that need no more results
-        self.tiered: list[ev.WorkerTiered] = []
-        self.joined: list[tuple[int, ev.WorkerJoined]] = []  # with the sequence of each
-        self.frauds: list[ev.FraudDetected] = []
-        self.jobs: set[str] = set()
-        self.ended: list[JobView] = []
 
 
 class Views:
@@ -134,7 +144,9 @@ class Views:
         self._touched_workers: set[str] = set()
         self._frauds: list[FraudView] = []
         self.letters = Letters()
-        self.sides: tuple[SideFold, ...] = (self.letters,)
+        self.keyring = Keyring()
+        self.idempotency = Idempotency()
+        self.sides: tuple[SideFold, ...] = (self.letters, self.keyring, self.idempotency)
         for side in self.sides:
             side.flush = self._flush
 
@@ -166,7 +178,7 @@ class Views:
 
     def rows(self) -> dict[str, list[Sequence[Any]]]:
         out: dict[str, list[Sequence[Any]]] = {
-            "jobs": [(j.id, int(not j.ended), j.requester, _pack(j)) for j in self._touched_jobs.values()],
+            "jobs": [(j.id, int(not j.ended), j.requester, j.state, _pack(j)) for j in self._touched_jobs.values()],
             "tasks": [
                 (
                     t.id,
@@ -181,7 +193,7 @@ class Views:
                 for t in self._touched_tasks.values()
             ],
             "workers": [(w, _pack(self.workers[w])) for w in self._touched_workers],
-            "frauds": [(f.lease, f.job, f.worker, _pack(f)) for f in self._frauds],
+            "frauds": [(f.lease, f.job, f.worker, f.seq, _pack(f)) for f in self._frauds],
         }
         self._touched_jobs.clear()
         self._touched_tasks.clear()
@@ -200,7 +212,7 @@ class Views:
     def _flush(self) -> None:
         self.flush()
 
-    def _read(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+    def read(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         self.flush()
         return self.projection.rows(sql, parameters)
 
@@ -209,33 +221,21 @@ class Views:
         job = self.jobs.get(job_id)
         if job is not None:
             return job
-        rows = self._read("SELECT body FROM jobs WHERE id = ?", (job_id,))
+        rows = self.read("SELECT body FROM jobs WHERE id = ?", (job_id,))
         return _job(rows[0][0]) if rows else None
 
-    def job_page(self, requester: str, before: str, limit: int) -> list[JobView]:
-        rows = self._read(
-            "SELECT body FROM jobs WHERE requester = ? AND id < ? ORDER BY id DESC LIMIT ?",
-            (requester, before or "~", limit),
-        )
-        return [_job(body) for (body,) in rows]
-
-    def tasks_in(self, job_id: str, limit: int = -1, after: str = "") -> list[TaskView]:
-        rows = self._read(
-            "SELECT body FROM tasks WHERE job = ? AND id > ? ORDER BY col0, row0 LIMIT ?", (job_id, after, limit)
-        )
+    def tasks_in(self, job_id: str) -> list[TaskView]:
+        rows = self.read("SELECT body FROM tasks WHERE job = ? ORDER BY col0, row0, id", (job_id,))
         return [_task(body) for (body,) in rows]
 
     def task_state(self, task_id: str) -> str:
         """active | ended | unknown."""
         if task_id in self.tasks:
             return "active"
-        return "ended" if self._read("SELECT 1 FROM tasks WHERE id = ?", (task_id,)) else "unknown"
+        return "ended" if self.read("SELECT 1 FROM tasks WHERE id = ?", (task_id,)) else "unknown"
 
-    def frauds(self, job_id: str | None = None, limit: int = 100) -> list[FraudView]:
-        if job_id is None:
-            rows = self._read("SELECT body FROM frauds ORDER BY rowid DESC LIMIT ?", (limit,))
-        else:
-            rows = self._read("SELECT body FROM frauds WHERE job = ? LIMIT ?", (job_id, limit))
+    def frauds(self, job_id: str, limit: int = 100) -> list[FraudView]:
+        rows = self.read("SELECT body FROM frauds WHERE job = ? ORDER BY seq LIMIT ?", (job_id, limit))
         return [_fraud(body) for (body,) in rows]
 
     # -- fold -----------------------------------------------------------------------------------------------------
@@ -254,7 +254,9 @@ class Views:
         self._end(event.job, "failed", event.cause, recorded)
 
     def _job_cancelled(self, event: ev.JobCancelled, recorded: Recorded) -> None:
-        self._end(event.job, "cancelled", "cancelled by its requester", recorded)
+        job = self.jobs.get(event.job)
+        who = "an operator" if job is not None and event.by != job.requester else "its requester"
+        self._end(event.job, "cancelled", f"cancelled by {who}", recorded)
 
     def _end(self, job_id: str, state: str, error: str, recorded: Recorded) -> None:
         job = self.jobs.pop(job_id, None)
@@ -303,6 +305,8 @@ class Views:
         job.cells_done += event.tile.cells
         job.tasks_verified += 1
         job.tasks_active -= 1
+        job.ops += event.ops
+        job.ops_replicas += event.ops * len(event.workers)
         for worker_id in event.workers:
             worker = self.workers.get(worker_id)
             if worker is not None:
@@ -337,6 +341,8 @@ class Views:
                 event.rounds,
                 event.digest,
                 recorded.at_ms,
+                recorded.seq,
+                event.expected,
             )
         )
         if job is not None:
@@ -388,6 +394,7 @@ class Views:
                 self._touched_workers.add(worker.id)
 
     def _touch_job(self, job: JobView) -> None:
+        job.changes += 1
         self._touched_jobs[job.id] = job
         self.outbox.jobs.add(job.id)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from shardy_gateway.api import blobs, jobs, letters, mesh
+from shardy_gateway.api import blobs, jobs, keys, letters, mesh, problems, uploads
 
 router = APIRouter()
-for part in (blobs, jobs, mesh, letters):
+for part in (blobs, uploads, jobs, mesh, keys, letters, problems):
     router.include_router(part.router)
