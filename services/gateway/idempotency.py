@@ -45,7 +45,8 @@ def idem_of(owner: str, key: str) -> str:
 
 def body_of(spec: JobSpec) -> str:
     """Fingerprint of what was asked, after it was checked: a frame and JSON that mean the same have the same."""
-    return blake3(_encode(spec)).hexdigest()
+    whole = {name: getattr(spec, name) for name in spec.__struct_fields__}  # a default that was spelled out is none
+    return blake3(_encode(whole)).hexdigest()
 
 
 def check_same(known: Named, body: str) -> None:
