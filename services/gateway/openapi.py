@@ -108,10 +108,11 @@ def _operation(found: Json, operation: Operation, schemas: Json) -> Json:
         {"name": name, "in": "header", "required": False, "description": HEADERS[name], "schema": {"type": "string"}}
         for name in operation.parameters
     ]
+    name = re.sub(r"_(v1|healthz|problems)_.*", "", found["operationId"])
     out: Json = {
-        "operationId": re.sub(r"_(v1|healthz|problems)_.*", "", found["operationId"]),
+        "operationId": name,
         "tags": found.get("tags", []),
-        "summary": summary,
+        "summary": summary or name.replace("_", " ").capitalize(),
         "description": f"{text} {NEEDS[operation.scope]}".strip(),
         "parameters": parameters,
         "responses": _responses(operation, schemas),

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import sys
 from typing import Any
 
 import httpx
 import numpy as np
 from blake3 import blake3
 
+from shardy_common.stack import Stack, free_port
 from shardy_gateway.problems import PROBLEMS
 
 
@@ -38,3 +41,25 @@ async def small_job(http: httpx.AsyncClient, seed: int = 0, **more: Any) -> dict
         digest = await put(http, rng.integers(-128, 128, (rows, 8), np.int8).tobytes())
         job[name] = {"digest": digest, "dtype": "int8", "rows": rows, "cols": 8}
     return job
+
+
+async def another_gateway(stack: Stack, name: str, **settings: str) -> str:
+    """A further gateway process on the same log and store; its address. The stack stops it."""
+    port = free_port("127.0.0.1")
+    env = {**stack._service_env(), "SHARDY_INSTANCE": name, "SHARDY_PORT": str(port), **settings}
+    stack._supervise(f"gateway-{name}", [sys.executable, "-m", "shardy_gateway.main"], env)
+    url = f"http://127.0.0.1:{port}"
+    async with httpx.AsyncClient(timeout=2) as http:
+        for _ in range(600):
+            try:
+                if (await http.get(url + "/healthz")).status_code == 200:
+                    return url
+            except httpx.HTTPError:
+                pass
+            await asyncio.sleep(0.1)
+    raise AssertionError("the further gateway did not start")
+
+
+def keyed(url: str, key: str) -> httpx.AsyncClient:
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    return httpx.AsyncClient(base_url=url, headers=headers, timeout=60)

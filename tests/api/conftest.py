@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
 import pytest
 import pytest_asyncio
+from apikit import another_gateway, keyed
 
-from shardy_common.stack import Stack, free_port
+from shardy_common.stack import Stack
 
 LIMITS = {"SHARDY_FAILED_AUTH_BURST": "100000", "SHARDY_REQUESTS_BURST": "100000"}
 
@@ -34,28 +33,6 @@ async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack
         yield running
         broken = {m.name: m.log.read_text()[-2000:] for m in running.processes.values() if m.restarts}
         assert not broken, broken
-
-
-async def another_gateway(stack: Stack, name: str, **settings: str) -> str:
-    """A further gateway process on the same log and store; its address. The stack stops it."""
-    port = free_port("127.0.0.1")
-    env = {**stack._service_env(), "SHARDY_INSTANCE": name, "SHARDY_PORT": str(port), **settings}
-    stack._supervise(f"gateway-{name}", [sys.executable, "-m", "shardy_gateway.main"], env)
-    url = f"http://127.0.0.1:{port}"
-    async with httpx.AsyncClient(timeout=2) as http:
-        for _ in range(600):
-            try:
-                if (await http.get(url + "/healthz")).status_code == 200:
-                    return url
-            except httpx.HTTPError:
-                pass
-            await asyncio.sleep(0.1)
-    raise AssertionError("the further gateway did not start")
-
-
-def keyed(url: str, key: str) -> httpx.AsyncClient:
-    headers = {"Authorization": f"Bearer {key}"} if key else {}
-    return httpx.AsyncClient(base_url=url, headers=headers, timeout=60)
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

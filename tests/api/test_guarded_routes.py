@@ -6,8 +6,7 @@ import re
 from typing import Any
 
 import httpx
-from apikit import problem
-from conftest import keyed
+from apikit import keyed, problem
 from starlette.routing import Route
 
 from shardy_common.stack import Stack

@@ -8,8 +8,7 @@ import secrets
 import httpx
 import msgspec
 import pytest
-from apikit import problem, small_job
-from conftest import keyed
+from apikit import keyed, problem, small_job
 
 from shardy_common.log import Append, MemoryLog, Projection
 from shardy_common.stack import Stack

@@ -8,8 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
-from apikit import problem, small_job
-from conftest import keyed
+from apikit import keyed, problem, small_job
 
 from shardy_common.stack import Stack
 

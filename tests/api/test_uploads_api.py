@@ -8,9 +8,8 @@ import re
 
 import httpx
 import pytest
-from apikit import problem
+from apikit import another_gateway, keyed, problem
 from blake3 import blake3
-from conftest import another_gateway, keyed
 
 from shardy_common.blobs.uploads import UPLOADS_MAX
 from shardy_common.stack import Stack
