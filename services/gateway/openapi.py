@@ -33,6 +33,12 @@ DESCRIPTION = (
     "Requesters send `Authorization: Bearer KEY`; joined workers the token of their session. Errors are problem"
     " details (RFC 9457) whose type is explained at its own address."
 )
+USUAL = {  # parameters that mean the same wherever a signature says nothing of them
+    "digest": "BLAKE3 in hex",
+    "limit": "at most so many",
+    "after": "`next` of the page before",
+    "before": "`next` of the page before",
+}
 NEEDS = {
     "submit": "Needs a key with the scope `submit`.",
     "operate": "Needs a key with the scope `operate`.",
@@ -131,7 +137,7 @@ def _parameter(found: Json) -> Json:
     }
     if any(choice == {"type": "null"} for choice in schema.get("anyOf", ())):  # absent, in the words of a signature
         schema = {**schema.pop("anyOf")[0], **schema}
-    described = found.get("description") or {"digest": "BLAKE3 in hex"}.get(found["name"], "")
+    described = found.get("description") or USUAL.get(found["name"], "")
     name = (
         "-".join(word.capitalize() for word in found["name"].split("-")) if found["in"] == "header" else found["name"]
     )

@@ -17,7 +17,7 @@ class Problem(NamedTuple):
 TABLE = (
     Problem(
         "Refused",
-        (400, 422),
+        (400, 413, 422),
         "The request was understood, and cannot be served as it is.",
         "Change what detail names.",
     ),

@@ -10,6 +10,8 @@ import httpx
 import pytest
 from apikit import another_gateway, keyed, problem
 from blake3 import blake3
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed
 
 from shardy_common.blobs.uploads import UPLOADS_MAX
 from shardy_common.stack import Stack
@@ -128,8 +130,11 @@ async def test_the_limits_of_a_gateway(stack: Stack) -> None:
         SHARDY_UPLOAD_BYTES_PER_H="1000000",
         SHARDY_FAILED_AUTH_PER_MIN="1",
         SHARDY_FAILED_AUTH_BURST="5",
-        SHARDY_STREAMS_PER_KEY_MAX="2",
+        SHARDY_SESSIONS_PER_ADDRESS_MAX="2",
+        SHARDY_JOINS_BURST="4",
+        SHARDY_JOINS_PER_S="0.01",
     )
+    await sockets_of_one_address(url.replace("http://", "ws://") + "/ws/worker-join")
     async with keyed(url, "") as stranger:
         for _ in range(5):
             problem(await stranger.get("/v1/jobs"), 401, "no-valid-api-key")
@@ -157,3 +162,24 @@ async def test_the_limits_of_a_gateway(stack: Stack) -> None:
         assert int(answer.headers["retry-after"]) >= 1 and '"requests";r=0' in answer.headers["ratelimit"]
         async with keyed(url, stack.operator_key) as another:
             assert (await another.get("/v1/mesh")).status_code == 200, "each key has its own"
+
+
+async def sockets_of_one_address(url: str) -> None:
+    """Two may be open, and four opened: who comes after that is told which limit it was, and closed."""
+
+    async def refused() -> str:
+        async with connect(url) as socket:
+            with pytest.raises(ConnectionClosed):
+                while True:
+                    await asyncio.wait_for(socket.recv(), 30)
+            assert socket.close_code == 4429
+            return str(socket.close_reason)
+
+    async with connect(url), connect(url):
+        await asyncio.sleep(0.3)
+        assert "may hold 2 worker sockets open" in await refused()
+    await asyncio.sleep(0.3)
+    async with connect(url), connect(url):
+        await asyncio.sleep(0.3)
+    await asyncio.sleep(0.3)
+    assert "may open 0.01 worker sockets a second" in await refused()

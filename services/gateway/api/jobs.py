@@ -122,7 +122,7 @@ async def _record(state: GatewayState, event: ev.JobSubmitted, trace: str) -> id
 @router.get("/v1/jobs", tags=["jobs"])
 async def list_jobs(
     request: Request,
-    limit: Annotated[int, Query(ge=1, le=500, description="at most so many")] = 50,
+    limit: Annotated[int, Query(ge=1, le=500)] = 50,
     before: Annotated[str, Query(max_length=128, description="`next` of the page before")] = "",
     state: Annotated[Literal["", *lookups.JOB_STATES], Query(description="only jobs in this state")] = "",
     all: Annotated[bool, Query(description="of everybody: needs the scope operate")] = False,
@@ -165,7 +165,7 @@ async def cancel(request: Request, job_id: str) -> dict[str, Any]:
 async def list_tasks(
     request: Request,
     job_id: str,
-    limit: Annotated[int, Query(ge=1, le=10_000, description="at most so many")] = 1_000,
+    limit: Annotated[int, Query(ge=1, le=10_000)] = 1_000,
     after: Annotated[str, Query(max_length=128, description="`next` of the page before")] = "",
 ) -> dict[str, Any]:
     """A job's tasks by their place in the result: tiles, leases, digests and verdicts."""

@@ -32,7 +32,7 @@ _TRIES = 10
 async def list_keys(
     request: Request,
     _who: Annotated[Caller, Depends(operator)],
-    limit: Annotated[int, Query(ge=1, le=1_000, description="at most so many")] = 100,
+    limit: Annotated[int, Query(ge=1, le=1_000)] = 100,
     after: Annotated[str, Query(max_length=128, description="`next` of the page before")] = "",
 ) -> dict[str, Any]:
     """API keys by id, with those of the key file: who may do what until when. Secrets are kept nowhere."""

@@ -38,7 +38,7 @@ async def show_mesh(request: Request) -> dict[str, Any]:
 @router.get("/v1/workers", tags=["mesh"])
 async def list_workers(
     request: Request,
-    limit: Annotated[int, Query(ge=1, le=5_000, description="at most so many")] = 1_000,
+    limit: Annotated[int, Query(ge=1, le=5_000)] = 1_000,
     after: Annotated[str, Query(max_length=128, description="`next` of the page before")] = "",
     present: Annotated[bool | None, Query(description="only those that are here (true), or are not (false)")] = None,
 ) -> dict[str, Any]:
@@ -65,7 +65,7 @@ async def get_worker(request: Request, worker_id: str) -> dict[str, Any]:
 @router.get("/v1/frauds", tags=["mesh"])
 async def list_frauds(
     request: Request,
-    limit: Annotated[int, Query(ge=1, le=1_000, description="at most so many")] = 100,
+    limit: Annotated[int, Query(ge=1, le=1_000)] = 100,
     before: Annotated[str, Query(pattern="^[0-9]{0,18}$", description="`next` of the page before")] = "",
 ) -> dict[str, Any]:
     """Proven wrong results of the whole mesh, newest first."""
