@@ -16,9 +16,10 @@ Digest = Annotated[str, Meta(pattern="^[0-9a-f]{64}$", description="BLAKE3 in he
 Ms = Annotated[int, Meta(description="Unix milliseconds", examples=[1767225600000])]
 Count = Annotated[int, Meta(ge=0)]
 Next = Annotated[str | None, Meta(description="the cursor of the next page; null at the end", examples=[None])]
-State = Literal[JOB_STATES]
-Kind = Literal[tuple(kinds.KINDS)]
-Policy = Literal[tuple(kinds.POLICIES)]
+State = Annotated[str, Meta(extra_json_schema={"enum": list(JOB_STATES)})]
+Kind = Annotated[str, Meta(extra_json_schema={"enum": list(kinds.KINDS)})]
+Policy = Annotated[str, Meta(extra_json_schema={"enum": list(kinds.POLICIES)})]
+Dtype = Annotated[str, Meta(extra_json_schema={"enum": list(kinds.ITEM_BYTES)})]
 
 
 class Strict(Struct, forbid_unknown_fields=True, omit_defaults=True):
@@ -53,7 +54,7 @@ class Stored(Strict):
 class OperandRequest(Strict):
     """A row-major matrix. digest: of its stored bytes; in a frame, `s` names the segment that holds them instead."""
 
-    dtype: Literal[tuple(kinds.ITEM_BYTES)]
+    dtype: Dtype
     rows: Annotated[int, Meta(ge=1, le=limits.SIDE_MAX)]
     cols: Annotated[int, Meta(ge=1, le=limits.SIDE_MAX)]
     digest: Digest | UnsetType = UNSET

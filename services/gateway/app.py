@@ -113,8 +113,8 @@ class Elsewhere:
     def _allowed(self, scope: Scope) -> list[str]:
         """The methods of the calls at this address."""
         found: set[str] = set()
-        for methods, matches in openapi.calls(self._app):
-            if matches(scope["path"]):
+        for methods, pattern in openapi.calls(self._app):
+            if pattern.match(scope["path"]):
                 found |= methods
         return sorted(found)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -56,15 +55,15 @@ def document(app: FastAPI) -> Json:
     return app.openapi_schema
 
 
-def calls(app: FastAPI) -> list[tuple[set[str], Callable[[str], bool]]]:
-    """For each address that the application answers: its methods, and whether a path is it."""
-    known: list[tuple[set[str], Callable[[str], bool]]] = getattr(app.state, "calls", [])
+def calls(app: FastAPI) -> list[tuple[set[str], re.Pattern[str]]]:
+    """For each address that the application answers: its methods, and the pattern of its path."""
+    known: list[tuple[set[str], re.Pattern[str]]] = getattr(app.state, "calls", [])
     if not known:
         addresses = {path: {method.upper() for method in item} for path, item in document(app)["paths"].items()}
         addresses |= {route.path: set(route.methods or ()) for route in app.routes if isinstance(route, Route)}
         for path, methods in addresses.items():
             pattern = re.compile("".join("[^/]+" if p.startswith("{") else re.escape(p) for p in _parts(path)) + r"\Z")
-            known.append((methods, lambda text, pattern=pattern: bool(pattern.match(text))))
+            known.append((methods, pattern))
         app.state.calls = known
     return known
 
@@ -174,7 +173,9 @@ def _responses(operation: Operation, schemas: Json) -> Json:
             content["examples"][slug] = {"summary": problem.title, "value": _problem(slug, status)}
             if status not in operation.answers:
                 answer["description"] = "; ".join(e["summary"] for e in content["examples"].values())
-            names = {401: ("WWW-Authenticate",), 429: ("Retry-After",), 503: ("Retry-After",)}.get(status, ())
+            names: tuple[str, ...] = {401: ("WWW-Authenticate",), 429: ("Retry-After",), 503: ("Retry-After",)}.get(
+                status, ()
+            )
             names += limits if status not in (401, 414, 431) else ()
             answer.setdefault("headers", {}).update(_headers(*names))
     return {str(status): {k: v for k, v in out[status].items() if v} for status in sorted(out)}

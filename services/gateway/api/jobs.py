@@ -46,6 +46,7 @@ WAIT_S_MAX = 60.0
 WHOLE_BODY_BYTES_MAX = 1 << 20
 RETRY_MS = 2_000  # after which a client whose stream broke asks again
 STILL_S = 15
+States = Literal["", "waiting", "running", "completed", "failed", "cancelled"]
 Submitter = Annotated[Caller, Depends(submitter)]
 Wait = Annotated[float, Query(ge=0, le=WAIT_S_MAX, description="seconds to wait for the job's end")]
 
@@ -124,7 +125,7 @@ async def list_jobs(
     request: Request,
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
     before: Annotated[str, Query(max_length=128, description="`next` of the page before")] = "",
-    state: Annotated[Literal["", *lookups.JOB_STATES], Query(description="only jobs in this state")] = "",
+    state: Annotated[States, Query(description="only jobs in this state")] = "",
     all: Annotated[bool, Query(description="of everybody: needs the scope operate")] = False,
 ) -> dict[str, Any]:
     """Jobs of the key's owner, newest first."""

@@ -70,7 +70,7 @@ async def rotate_key(request: Request, key_id: str) -> JSONResponse:
     body = await read_json(request, BODY_BYTES_MAX, empty=True)
     _only(body, "grace_s")
     grace_s = _seconds(body, "grace_s", 0, GRACE_S_MAX)
-    if state.keys.ring.ends.get(key_id) or key_id in state.keys.ring.replaced:
+    if state.keys.ring.ends.get(key_id):  # one that was replaced and has no end yet may be rotated again
         raise Refused("this key was replaced or revoked, and ends by itself", status=409, title="Key is ending")
 
     def issued(key: str, digest: str) -> ev.KeyIssued:
