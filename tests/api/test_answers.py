@@ -196,7 +196,7 @@ async def test_answers_are_those_that_the_document_says(
     await call(operator, "DELETE", "/v1/keys/{key_id}", {"key_id": made["id"]})
     await call(operator, "GET", "/v1/dlq", {})
     async with keyed(stack.url, "") as stranger:
-        for _, method, path, names, more in calls:
+        for _, method, path, names, more in list(calls):
             await call(stranger, method, path, names, **more)
 
 

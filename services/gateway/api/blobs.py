@@ -25,7 +25,7 @@ async def head_blob(request: Request, digest: str, _who: Submitter) -> Response:
     """Whether a blob is stored, and how long it is."""
     size = state_of(request).blobs.size(digest_of(digest))
     if size is None:
-        return Response(status_code=404)
+        raise Refused("no such blob", status=404, title="Not found")
     return Response(headers={"Content-Length": str(size), "Accept-Ranges": "bytes"})
 
 

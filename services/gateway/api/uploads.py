@@ -30,7 +30,7 @@ async def upload_stands(request: Request, digest: str, who: Annotated[Caller, De
         return Response(headers=_stands(size, size) | {"Upload-Complete": "?1"})
     found = await asyncio.to_thread(state.uploads.find, who.owner, digest)
     if found is None:
-        return Response(status_code=404)
+        raise Refused("there is no partial upload of this digest", status=404, title="No such upload")
     return Response(
         headers=_stands(found.offset, found.length) | {"Upload-Complete": "?0", "Cache-Control": "no-store"}
     )
