@@ -16,7 +16,7 @@ from shardy_common.wire import events as ev
 from shardy_gateway.side import SideFold
 
 if TYPE_CHECKING:
-    from shardy_gateway.views import TaskView
+    from shardy_gateway.shapes import TaskView
 
 ANSWERS_PER_READ = 4_096
 

@@ -17,6 +17,7 @@ from fastapi import WebSocket, WebSocketDisconnect
 from shardy_common import ids, limits
 from shardy_common.log import Append, Appended, JetStreamLog
 from shardy_common.wire import events as ev
+from shardy_gateway.gates import Gates
 from shardy_gateway.hub import Hub
 from shardy_gateway.passes import Passes
 from shardy_gateway.probes import Probes
@@ -43,8 +44,11 @@ class Gateway:
 
 
 class Door:
-    def __init__(self, gateway: Gateway, hub: Hub, event_log: JetStreamLog, probes: Probes, passes: Passes) -> None:
-        self.gateway, self.hub, self.log, self.probes, self.passes = gateway, hub, event_log, probes, passes
+    def __init__(
+        self, gateway: Gateway, hub: Hub, event_log: JetStreamLog, probes: Probes, passes: Passes, gates: Gates
+    ) -> None:
+        self.gateway, self.hub, self.log, self.probes = gateway, hub, event_log, probes
+        self.passes, self.gates = passes, gates
         self.tokens: dict[str, Session] = {}  # bearer tokens of joined workers
 
     async def serve(self, socket: WebSocket) -> None:
@@ -53,7 +57,11 @@ class Door:
         address = socket.client.host if socket.client else "unknown"
         session = Session(socket, secrets.token_hex(8), "", address, "", "")
         pump = asyncio.create_task(session.pump())
+        refused = self.gates.join(address, time.monotonic())
+        self.gates.opened(address)
         try:
+            if refused:
+                raise CloseSession(4429, refused, 30_000)
             if len(self.hub.sessions) >= SESSIONS_MAX:
                 raise CloseSession(1012, f"this gateway holds its limit of {SESSIONS_MAX} workers", 10_000)
             try:
@@ -71,6 +79,7 @@ class Door:
             log.exception("worker session %s failed", session.id)
             session.close(CloseSession(1012, "the gateway failed; reconnect", 1_000))
         finally:
+            self.gates.closed(address)
             await self._leave(session, pump)
 
     async def _handshake(self, session: Session) -> ev.WorkerJoined:

@@ -26,7 +26,8 @@ from shardy_common.receipts import (
     task_statement,
 )
 from shardy_common.wire import merkle
-from shardy_gateway.views import JobView, TaskView, Views
+from shardy_gateway.shapes import JobView, TaskView
+from shardy_gateway.views import Views
 
 TASKS_PER_PAGE = 100  # some milliseconds of work, after which others get their turn
 TREES_KEPT = 256  # of frames, whose results lie in tasks that follow one another: at most 16 MiB

@@ -8,115 +8,41 @@ from typing import Any
 import msgspec
 
 from shardy_common import kinds
-from shardy_common.carving import Cursor
 from shardy_common.log import Projection, Recorded, Table
 from shardy_common.wire import events as ev
-from shardy_common.wire.job import JobSpec, Tile
 from shardy_gateway.evidence import Answers, MeshKeys
+from shardy_gateway.idempotency import Idempotency
+from shardy_gateway.keyring import Keyring
 from shardy_gateway.ledger import Ledger
 from shardy_gateway.letters import Letters
 from shardy_gateway.outbox import Outbox
 from shardy_gateway.reputation import Reputations
+from shardy_gateway.shapes import FraudView, JobView, TaskView, WorkerView
 from shardy_gateway.side import SideFold, by_event
 
-SIDES = (Letters, Answers, Ledger, MeshKeys, Reputations)
+SIDES = (Letters, Answers, Ledger, MeshKeys, Reputations, Keyring, Idempotency)
 TABLES = [
     Table(
-        "jobs", {"id": str, "active": int, "requester": str, "since": int, "until": int, "body": bytes}, [["active"]]
+        "jobs",
+        {"id": str, "active": int, "requester": str, "state": str, "since": int, "until": int, "body": bytes},
+        [["active"], ["requester", "id"], ["state", "id"]],
     ),
     Table(
         "tasks",
         {"id": str, "job": str, "active": int, "row0": int, "col0": int, "rows": int, "cols": int, "body": bytes},
-        [["job"], ["active"]],
+        [["job", "col0", "row0", "id"], ["active"]],
     ),
     Table("workers", {"id": str, "body": bytes}),
-    Table("frauds", {"lease": str, "job": str, "worker": str, "body": bytes}, [["job"], ["worker"]]),
+    Table(
+        "frauds",
+        {"lease": str, "job": str, "worker": str, "seq": int, "body": bytes},
+        [["job"], ["worker", "seq"], ["seq"]],
+    ),
     *(table for side in SIDES for table in side.tables),
 ]
-VERSION = 4
+VERSION = 5
 FILTERS = ["job.*.*", "task.*.*", "fraud.detected.*", "worker.*.*", "gateway.started.*"]
 FILTERS += [pattern for side in SIDES for pattern in side.filters if pattern not in FILTERS]
-
-
-class JobView(msgspec.Struct):
-    """state: waiting | running | completed | failed | cancelled. since, seq: first and last sequence of the job's own
-    events. ops: verified, counted once; ops_replicas: counted for each credited worker."""
-
-    id: str
-    seq: int
-    spec: JobSpec
-    requester: str
-    created_ms: int
-    cells: int
-    trace: str = ""
-    state: str = "waiting"
-    cursor: Cursor = Cursor()
-    cells_done: int = 0
-    tasks_verified: int = 0
-    tasks_active: int = 0
-    error: str = ""
-    ended_ms: int = 0
-    frauds: int = 0
-    since: int = 0
-    ops: int = 0
-    ops_replicas: int = 0
-
-    @property
-    def ended(self) -> bool:
-        return self.state in ("completed", "failed", "cancelled")
-
-
-class TaskView(msgspec.Struct, omit_defaults=True):
-    """leases: worker by lease id. digest: of the verified result, empty until then. seq: of its creation, then of its
-    verdict. answers: where each worker's result stands in the log."""
-
-    id: str
-    job: str
-    tile: Tile
-    leases: dict[str, str]
-    digest: str = ""
-    size: int = 0
-    workers: list[str] = []
-    method: str = ""
-    rounds: int = 0
-    ops: int = 0
-    seq: int = 0
-    verified_ms: int = 0
-    answers: dict[str, int] = {}
-
-
-class WorkerView(msgspec.Struct):
-    id: str
-    session: str
-    gateway: str
-    instance: str
-    address: str
-    agent: str
-    backend: str
-    gpu: str
-    memory_mib: int
-    gops: float
-    tier: str = ""
-    present: bool = True
-    banned: bool = False
-    verified: int = 0
-    ops: int = 0
-    joined_ms: int = 0
-
-
-class FraudView(msgspec.Struct):
-    lease: str
-    task: str
-    job: str
-    worker: str
-    agent: str
-    method: str
-    row: int
-    rounds: int
-    digest: str
-    at_ms: int
-    expected: str = ""
-
 
 _pack = msgspec.msgpack.Encoder(order="deterministic").encode
 _job = msgspec.msgpack.Decoder(JobView).decode
@@ -141,12 +67,15 @@ class Views:
         self._frauds: list[FraudView] = []
         self.letters, self.answers, self.ledger, self.mesh_keys = Letters(), Answers(self.tasks), Ledger(), MeshKeys()
         self.reputations = Reputations(lambda task: self.tasks[task].leases if task in self.tasks else {})
-        self.sides: tuple[SideFold, ...] = (
+        self.keyring, self.idempotency = Keyring(), Idempotency()
+        self.sides: tuple[SideFold, ...] = (  # in the order of SIDES
             self.letters,
             self.answers,
             self.ledger,
             self.mesh_keys,
             self.reputations,
+            self.keyring,
+            self.idempotency,
         )
         for side in self.sides:
             side.flush = self._flush
@@ -181,7 +110,7 @@ class Views:
     def rows(self) -> dict[str, list[Sequence[Any]]]:
         out: dict[str, list[Sequence[Any]]] = {
             "jobs": [
-                (j.id, int(not j.ended), j.requester, j.since, j.seq if j.ended else 0, _pack(j))
+                (j.id, int(not j.ended), j.requester, j.state, j.since, j.seq if j.ended else 0, _pack(j))
                 for j in self._touched_jobs.values()
             ],
             "tasks": [
@@ -189,7 +118,7 @@ class Views:
                 for t in self._touched_tasks.values()
             ],
             "workers": [(w, _pack(self.workers[w])) for w in self._touched_workers],
-            "frauds": [(f.lease, f.job, f.worker, _pack(f)) for f in self._frauds],
+            "frauds": [(f.lease, f.job, f.worker, f.seq, _pack(f)) for f in self._frauds],
         }
         self._touched_jobs.clear()
         self._touched_tasks.clear()
@@ -208,7 +137,7 @@ class Views:
     def _flush(self) -> None:
         self.flush()
 
-    def _read(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+    def read(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         self.flush()
         return self.projection.rows(sql, parameters)
 
@@ -217,37 +146,21 @@ class Views:
         job = self.jobs.get(job_id)
         if job is not None:
             return job
-        rows = self._read("SELECT body FROM jobs WHERE id = ?", (job_id,))
+        rows = self.read("SELECT body FROM jobs WHERE id = ?", (job_id,))
         return _job(rows[0][0]) if rows else None
 
-    def job_page(self, requester: str, before: str, limit: int) -> list[JobView]:
-        rows = self._read(
-            "SELECT body FROM jobs WHERE requester = ? AND id < ? ORDER BY id DESC LIMIT ?",
-            (requester, before or "~", limit),
-        )
-        return [_job(body) for (body,) in rows]
-
-    def tasks_in(self, job_id: str, limit: int = -1, after: str = "") -> list[TaskView]:
-        rows = self._read(
-            "SELECT body FROM tasks WHERE job = ? AND id > ? ORDER BY col0, row0 LIMIT ?", (job_id, after, limit)
-        )
+    def tasks_in(self, job_id: str) -> list[TaskView]:
+        rows = self.read("SELECT body FROM tasks WHERE job = ? ORDER BY col0, row0, id", (job_id,))
         return [_task(body) for (body,) in rows]
 
     def task_state(self, task_id: str) -> str:
         """active | ended | unknown."""
         if task_id in self.tasks:
             return "active"
-        return "ended" if self._read("SELECT 1 FROM tasks WHERE id = ?", (task_id,)) else "unknown"
+        return "ended" if self.read("SELECT 1 FROM tasks WHERE id = ?", (task_id,)) else "unknown"
 
-    def frauds_of(self, worker: str, limit: int = 100) -> list[FraudView]:
-        rows = self._read("SELECT body FROM frauds WHERE worker = ? ORDER BY rowid DESC LIMIT ?", (worker, limit))
-        return [_fraud(body) for (body,) in rows]
-
-    def frauds(self, job_id: str | None = None, limit: int = 100) -> list[FraudView]:
-        if job_id is None:
-            rows = self._read("SELECT body FROM frauds ORDER BY rowid DESC LIMIT ?", (limit,))
-        else:
-            rows = self._read("SELECT body FROM frauds WHERE job = ? LIMIT ?", (job_id, limit))
+    def frauds(self, job_id: str, limit: int = 100) -> list[FraudView]:
+        rows = self.read("SELECT body FROM frauds WHERE job = ? ORDER BY seq LIMIT ?", (job_id, limit))
         return [_fraud(body) for (body,) in rows]
 
     # -- fold -----------------------------------------------------------------------------------------------------
@@ -270,7 +183,9 @@ class Views:
             self.ledger.failed(job.id, job.ops, job.ops_replicas)
 
     def _job_cancelled(self, event: ev.JobCancelled, recorded: Recorded) -> None:
-        self._end(event.job, "cancelled", "cancelled by its requester", recorded)
+        job = self.jobs.get(event.job)
+        who = "an operator" if job is not None and event.by != job.requester else "its requester"
+        self._end(event.job, "cancelled", f"cancelled by {who}", recorded)
 
     def _end(self, job_id: str, state: str, error: str, recorded: Recorded) -> None:
         job = self.jobs.pop(job_id, None)
@@ -358,6 +273,7 @@ class Views:
                 event.rounds,
                 event.digest,
                 recorded.at_ms,
+                recorded.seq,
                 event.expected,
             )
         )
@@ -410,6 +326,7 @@ class Views:
                 self._touched_workers.add(worker.id)
 
     def _touch_job(self, job: JobView) -> None:
+        job.changes += 1
         self._touched_jobs[job.id] = job
         self.outbox.jobs.add(job.id)
 
