@@ -114,8 +114,16 @@ class Book:
         if alone:
             self.release(task)
         if method in CHECKED:
-            for worker in workers:
-                self._checked(self._record(worker), ops, at_ms)
+            for worker in workers:  # written out: it runs for every answer of the mesh
+                record = self.records.get(worker)
+                if record is None:
+                    record = self.records[worker] = Record()
+                record.tasks += 1
+                record.ops += ops
+                record.checked_ms = at_ms
+                if record.exposure:
+                    record.exposure = max(0, record.exposure - CHECK_COVERS * ops)
+            self.touched.update(workers)
         elif alone:
             self.accepted_alone(workers, ops)
 
@@ -126,13 +134,6 @@ class Book:
             record.alone_tasks += 1
             record.alone_ops += ops
             record.exposure += ops
-
-    def _checked(self, record: Record, ops: int, at_ms: int) -> None:
-        record.tasks += 1
-        record.ops += ops
-        record.checked_ms = at_ms
-        if record.exposure:
-            record.exposure = max(0, record.exposure - CHECK_COVERS * ops)
 
     def fraud(self, worker: str) -> bool:
         """A proven wrong result. Whether it is the first of this worker."""
