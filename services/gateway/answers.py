@@ -5,25 +5,13 @@ Fields without a default are in every answer.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from shardy_common import kinds, limits
-from shardy_gateway.lookups import JOB_STATES
-
-Digest = Annotated[str, Meta(pattern="^[0-9a-f]{64}$", description="BLAKE3 in hex", examples=["af" * 32])]
-Ms = Annotated[int, Meta(description="Unix milliseconds", examples=[1767225600000])]
-Count = Annotated[int, Meta(ge=0)]
-Next = Annotated[str | None, Meta(description="the cursor of the next page; null at the end", examples=[None])]
-State = Annotated[str, Meta(extra_json_schema={"enum": list(JOB_STATES)})]
-Kind = Annotated[str, Meta(extra_json_schema={"enum": list(kinds.KINDS)})]
-Policy = Annotated[str, Meta(extra_json_schema={"enum": list(kinds.POLICIES)})]
-Dtype = Annotated[str, Meta(extra_json_schema={"enum": list(kinds.ITEM_BYTES)})]
-
-
-class Strict(Struct, forbid_unknown_fields=True, omit_defaults=True):
-    """Nothing but the fields named here."""
+from shardy_common import limits
+from shardy_gateway.answer_base import Count, Digest, Dtype, Kind, Ms, Next, Policy, State, Strict
+from shardy_gateway.answers_credit import Credit, Ledger, Receipt
 
 
 class ProblemDetails(Strict):
@@ -270,67 +258,6 @@ class Health(Strict):
     checkpoint: Count
     workers: Count
     limits: dict[str, int]
-
-
-# -- receipts and credit ----------------------------------------------------------------------------------------------
-
-
-class Signature(Strict):
-    """Ed25519, hex: over "shardy-receipt-v1", a zero byte and the canonical statement."""
-
-    key: str
-    sig: str
-
-
-class Receipt(Strict):
-    """docs/receipts.md says what a statement holds. tasks: the statements of all tasks, in a job's receipt."""
-
-    statement: dict[str, Any]
-    signature: Signature
-    tasks: list[dict[str, Any]] | UnsetType = UNSET
-
-
-class CreditSum(Strict):
-    """credit: one for 10⁹ verified operations."""
-
-    tasks: Count
-    ops: Count
-    credit: Annotated[float, Meta(ge=0)]
-
-
-class WorkerCredit(CreditSum):
-    """name: what the worker calls itself."""
-
-    worker: str
-    name: str
-
-
-class Credit(Strict):
-    """used: by the jobs of the caller's owner."""
-
-    workers: list[WorkerCredit]
-    total: CreditSum
-    used: CreditSum
-    next: Next
-
-
-class LedgerEntry(Strict):
-    """seq: of the verdict in the log."""
-
-    seq: Count
-    at_ms: Ms
-    worker: str
-    task: str
-    job: str
-    ops: Count
-    method: str
-
-
-class Ledger(Strict):
-    """Oldest first. next: `after` of the next page."""
-
-    entries: list[LedgerEntry]
-    next: Annotated[int | None, Meta(examples=[None])]
 
 
 # -- keys -------------------------------------------------------------------------------------------------------------

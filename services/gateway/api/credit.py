@@ -18,7 +18,9 @@ COLUMNS = ("seq", "at_ms", "worker", "task", "job", "ops", "method")
 
 @router.get("/v1/credit", tags=["credit"])
 async def list_credit(
-    request: Request, limit: Annotated[int, Query(ge=1, le=1_000)] = 100, after: str = ""
+    request: Request,
+    limit: Annotated[int, Query(ge=1, le=1_000)] = 100,
+    after: Annotated[str, Query(max_length=128, description="`next` of the page before")] = "",
 ) -> dict[str, Any]:
     """Totals by worker, in the order of their ids; `used`: of the caller's own jobs."""
     who, views = caller(request), state_of(request).views
@@ -38,9 +40,9 @@ async def list_credit(
 @router.get("/v1/credit/ledger", tags=["credit"])
 async def list_entries(
     request: Request,
-    worker: Annotated[str, Query(max_length=128)] = "",
-    job: Annotated[str, Query(max_length=128)] = "",
-    after: Annotated[int, Query(ge=0, lt=1 << 47)] = 0,
+    worker: Annotated[str, Query(max_length=128, description="entries of this worker only")] = "",
+    job: Annotated[str, Query(max_length=128, description="entries of this job only")] = "",
+    after: Annotated[int, Query(ge=0, lt=1 << 47, description="`next` of the page before")] = 0,
     limit: Annotated[int, Query(ge=1, le=1_000)] = 100,
 ) -> dict[str, Any]:
     """The entries themselves, oldest first. next: `after` of the next page."""
