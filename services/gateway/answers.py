@@ -250,6 +250,14 @@ class Mesh(Strict):
     limits: dict[str, int]
 
 
+class RefusalCounts(Strict):
+    """Since the gateway started. calls: by the slug of their problem; sockets: by close code (protocol §1.2)."""
+
+    since_ms: Ms
+    calls: dict[str, int]
+    sockets: dict[str, int]
+
+
 class Health(Strict):
     """checkpoint: the last event that this gateway has folded; workers: sockets that it holds."""
 
@@ -347,6 +355,7 @@ ALL = (
     Credit,
     Ledger,
     Mesh,
+    RefusalCounts,
     Health,
     KeyRequest,
     RotateRequest,

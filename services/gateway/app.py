@@ -162,6 +162,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     state = GatewayState(name, event_log, blobs, hub, loop, settings, signer)
     gateway = Gateway(name, instance, MESH, settings.probe_memory_mib_max)
     state.door = Door(gateway, hub, event_log, probes, passes, state.gates)
+    state.door.refusals = state.refusals
     app.state.gateway = state
     probes.start()
     tasks = [

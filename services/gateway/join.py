@@ -21,6 +21,7 @@ from shardy_gateway.gates import Gates
 from shardy_gateway.hub import Hub
 from shardy_gateway.passes import Passes
 from shardy_gateway.probes import Probes
+from shardy_gateway.refusals import Refusals
 from shardy_gateway.session import CloseSession, Session
 
 log = logging.getLogger("shardy.gateway")
@@ -50,6 +51,7 @@ class Door:
         self.gateway, self.hub, self.log, self.probes = gateway, hub, event_log, probes
         self.passes, self.gates = passes, gates
         self.tokens: dict[str, Session] = {}  # bearer tokens of joined workers
+        self.refusals = Refusals()
 
     async def serve(self, socket: WebSocket) -> None:
         """One connection, from accept to close. Never raises."""
@@ -231,6 +233,9 @@ class Door:
 
     async def _leave(self, session: Session, pump: asyncio.Task[None]) -> None:
         session.close(CloseSession(1000, "closed"))
+        why = session.closing
+        if why is not None and why.code != 1000:
+            self.refusals.socket(why.code, why.reason, session.id, session.worker, session.address)
         with contextlib.suppress(Exception):
             await asyncio.wait_for(pump, 2)
         self.tokens.pop(session.token, None)

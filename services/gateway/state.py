@@ -16,6 +16,7 @@ from shardy_gateway.gates import Gates
 from shardy_gateway.hub import Hub
 from shardy_gateway.keybook import Keybook, KeyFile
 from shardy_gateway.receipts import Receipts
+from shardy_gateway.refusals import Refusals
 from shardy_gateway.shapes import JobView
 from shardy_gateway.views import Views
 
@@ -45,6 +46,7 @@ class GatewayState:
         self.settings = settings
         self.keys = Keybook(KeyFile(settings.api_keys_file), lambda: self.views.keyring)
         self.gates = Gates(settings)
+        self.refusals = Refusals()
         self.uploads = Uploads(blobs)
         self._waiters: dict[str, list[asyncio.Future[None]]] = {}
 

@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse
 from shardy_common import kinds
 from shardy_common.errors import Refused
 from shardy_gateway import jobs, lookups
-from shardy_gateway.api.common import caller, state_of
+from shardy_gateway.api.common import OPERATE, caller, state_of
 
 router = APIRouter()
 FRAUDS_SHOWN_MAX = 100
@@ -74,6 +74,13 @@ async def list_frauds(
     page = lookups.fraud_page(state_of(request).views, int(before or 0), limit)
     shown = [jobs.show_fraud(fraud) for fraud in page]
     return {"frauds": shown, "next": str(page[-1].seq) if len(page) == limit else None}
+
+
+@router.get("/v1/refusals", tags=["mesh"])
+async def list_refusals(request: Request) -> dict[str, Any]:
+    """What this gateway refused since it started: calls by problem, worker sockets by close code."""
+    caller(request, OPERATE)
+    return state_of(request).refusals.shown()
 
 
 @router.get("/healthz", tags=["mesh"])
