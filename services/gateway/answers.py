@@ -9,21 +9,9 @@ from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from shardy_common import kinds, limits
-from shardy_gateway.lookups import JOB_STATES
-
-Digest = Annotated[str, Meta(pattern="^[0-9a-f]{64}$", description="BLAKE3 in hex", examples=["af" * 32])]
-Ms = Annotated[int, Meta(description="Unix milliseconds", examples=[1767225600000])]
-Count = Annotated[int, Meta(ge=0)]
-Next = Annotated[str | None, Meta(description="the cursor of the next page; null at the end", examples=[None])]
-State = Annotated[str, Meta(extra_json_schema={"enum": list(JOB_STATES)})]
-Kind = Annotated[str, Meta(extra_json_schema={"enum": list(kinds.KINDS)})]
-Policy = Annotated[str, Meta(extra_json_schema={"enum": list(kinds.POLICIES)})]
-Dtype = Annotated[str, Meta(extra_json_schema={"enum": list(kinds.ITEM_BYTES)})]
-
-
-class Strict(Struct, forbid_unknown_fields=True, omit_defaults=True):
-    """Nothing but the fields named here."""
+from shardy_common import limits
+from shardy_gateway.answer_base import Count, Digest, Dtype, Kind, Ms, Next, Policy, State, Strict
+from shardy_gateway.answers_credit import Credit, Ledger, Receipt
 
 
 class ProblemDetails(Strict):
@@ -202,13 +190,36 @@ class WorkerList(Strict):
     next: Next
 
 
-class OneWorker(Struct):
-    """A worker with the evidence of what was proven against it; other fields as in a list of workers."""
+class Trust(Strict):
+    """What was checked of a device, ever, and what follows for policy adaptive (docs/threat-model.md)."""
 
-    id: str
-    name: str
-    present: bool
-    banned: bool
+    probation: bool
+    checked_tasks: Count
+    checked_ops: Count
+    checked_ms: Ms | None
+    replication_probability: Annotated[float, Meta(ge=0, le=1)]
+    budget_ops: Count
+    exposure_ops: Count
+    alone_tasks: Count
+    alone_ops: Count
+    faults: Count
+
+
+class Record(Strict):
+    """What became of its leases. None but accepted earns anything; none is ever fraud."""
+
+    accepted: Count
+    late: Count
+    lost: Count
+    failed: Count
+    malformed: Count
+
+
+class OneWorker(Worker):
+    """A device with its trust, its reliability, and the evidence of what was proven against it."""
+
+    trust: Trust
+    record: Record
     frauds: list[Fraud]
 
 
@@ -237,6 +248,14 @@ class Mesh(Strict):
     policies: list[str]
     kinds: list[str]
     limits: dict[str, int]
+
+
+class RefusalCounts(Strict):
+    """Since the gateway started. calls: by the slug of their problem; sockets: by close code (protocol §1.2)."""
+
+    since_ms: Ms
+    calls: dict[str, int]
+    sockets: dict[str, int]
 
 
 class Health(Strict):
@@ -332,7 +351,11 @@ ALL = (
     WorkerList,
     OneWorker,
     FraudList,
+    Receipt,
+    Credit,
+    Ledger,
     Mesh,
+    RefusalCounts,
     Health,
     KeyRequest,
     RotateRequest,

@@ -18,10 +18,13 @@ from starlette.websockets import WebSocketClose
 from shardy_common import run
 from shardy_common.blobs import DirectoryStore
 from shardy_common.errors import Refused
-from shardy_common.log import Append, Appended, JetStreamLog, Projection, Recorded
+from shardy_common.log import Append, Appended, Conflict, JetStreamLog, Projection, Recorded
+from shardy_common.mesh_key import load_mesh_key
+from shardy_common.presence import Presence
+from shardy_common.receipts import Signer
 from shardy_common.service import FoldLoop
 from shardy_common.tracing import Tracer
-from shardy_common.wire.events import GatewayStarted
+from shardy_common.wire.events import GatewayStarted, MeshKeyed
 from shardy_gateway import openapi, problems
 from shardy_gateway.api import router
 from shardy_gateway.config import GatewaySettings
@@ -29,8 +32,10 @@ from shardy_gateway.guard import Guard
 from shardy_gateway.hub import Hub
 from shardy_gateway.join import Door, Gateway
 from shardy_gateway.outbox import Outbox
+from shardy_gateway.passes import Passes, shared_key
 from shardy_gateway.probes import Probes
-from shardy_gateway.state import GatewayState
+from shardy_gateway.siblings import Siblings
+from shardy_gateway.state import MESH, GatewayState
 from shardy_gateway.views import TABLES, VERSION, Views
 
 log = logging.getLogger("shardy.gateway")
@@ -122,16 +127,19 @@ class Elsewhere:
 @contextlib.asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     settings: GatewaySettings = app.state.settings
+    private = load_mesh_key(settings.mesh_key_path)
+    signer = Signer(private) if private is not None else None
     name, instance = f"gateway-{settings.instance}", secrets.token_hex(6)
     event_log = await run.open_log(settings, "gateway")
     blobs = DirectoryStore(settings.blob_dir)
     projection = Projection(settings.projection_path("gateway"), TABLES, version=VERSION)
 
-    async def observe(_events: list[Recorded]) -> None:
+    async def observe(batch: list[Recorded]) -> None:
         outbox = state.views.take_outbox()
         state.views.flush = loop.flush
         hub.views = state.views
         hub.deliver(outbox)
+        siblings.heard(batch)
         state.notify(outbox.jobs)
         if tracer.enabled and loop.live.is_set():
             _trace_ended(tracer, outbox)
@@ -141,14 +149,20 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         state.views.flush = loop.flush
         hub.views = state.views
 
-    loop = FoldLoop("gateway", event_log, projection, Views, observe=observe, seen_before=forget, tick_s=1.0)
+    presence = Presence(event_log.client, "gateway", settings.instance)
+    loop = FoldLoop(
+        "gateway", event_log, projection, Views, observe=observe, seen_before=forget, presence=presence, tick_s=1.0
+    )
     hub = Hub(loop.core, event_log, blobs)  # type: ignore[arg-type]
     tracer = Tracer("gateway")
+    siblings = Siblings(name, instance, presence, event_log, hub, lambda: state.views)
+    passes = Passes(shared_key(settings.data_dir / "projections" / "gateway.key"))
     probes = Probes()
     loop.core.flush = loop.flush  # type: ignore[attr-defined]
-    state = GatewayState(name, event_log, blobs, hub, loop, settings)
-    gateway = Gateway(name, instance, "shardy", settings.probe_memory_mib_max)
-    state.door = Door(gateway, hub, event_log, probes, state.gates)
+    state = GatewayState(name, event_log, blobs, hub, loop, settings, signer)
+    gateway = Gateway(name, instance, MESH, settings.probe_memory_mib_max)
+    state.door = Door(gateway, hub, event_log, probes, passes, state.gates)
+    state.door.refusals = state.refusals
     app.state.gateway = state
     probes.start()
     tasks = [
@@ -157,9 +171,15 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         asyncio.create_task(_watched("sweep", state.door.sweep())),
         asyncio.create_task(_watched("uploads", _expire_uploads(state))),
         asyncio.create_task(_watched("control plane", run.control_plane(settings, "gateway", loop))),
+        asyncio.create_task(_watched("presence", presence.run(loop.live.is_set))),
+        asyncio.create_task(_watched("siblings", siblings.watch())),
     ]
     await loop.live.wait()
-    await _announce(event_log, name, instance)
+    await _announce(event_log, Append(GatewayStarted(name, instance), f"gateway/{instance}"))
+    if signer is not None:
+        await _announce(event_log, Append(MeshKeyed(signer.key), f"mesh-key/{signer.key}", 0))
+    else:
+        log.warning("there is no key in %s: this gateway signs no receipts", settings.mesh_key_path)
     try:
         yield
     finally:
@@ -189,11 +209,11 @@ async def _expire_uploads(state: GatewayState) -> None:
         await asyncio.sleep(SWEEP_UPLOADS_S)
 
 
-async def _announce(event_log: JetStreamLog, name: str, instance: str) -> None:
-    """Sessions of this gateway's earlier instances are gone: say so before the first worker joins."""
+async def _announce(event_log: JetStreamLog, item: Append) -> None:
+    """What must stand in the log before the first worker joins: that sessions of this gateway's earlier instances are
+    gone, and the key that it signs with (written once, however often it starts)."""
     while True:
-        outcome = (await event_log.append([Append(GatewayStarted(name, instance), f"gateway/{instance}")]))[0]
-        if isinstance(outcome, Appended):
+        if isinstance((await event_log.append([item]))[0], (Appended, Conflict)):
             return
         await asyncio.sleep(0.2)
 

@@ -13,6 +13,7 @@ class GatewaySettings(Settings):
     """api_keys_file: a line for each key, `sha256hex [scope,scope] # comment`; no scopes: submit. host is loopback
     unless somebody says otherwise.
 
+    mesh_key_file: what receipts are signed with (docs/receipts.md); mesh_key in data_dir, unless another is named.
     trusted_proxies: addresses whose X-Forwarded-For is believed, with commas; replicas go to different addresses, so
     nobody else may say where a worker is. The limits for an address count by the address that is found so.
     """
@@ -20,6 +21,7 @@ class GatewaySettings(Settings):
     host: str = "127.0.0.1"
     port: int = 8765
     api_keys_file: Path = Path(".data/api_keys")
+    mesh_key_file: Path | None = None
     static_dir: Path = Path(__file__).parent / "static"
     allow_same_address: bool = False
     trusted_proxies: str = ""
@@ -34,3 +36,7 @@ class GatewaySettings(Settings):
     joins_per_s: float = Field(10, gt=0, description="worker sockets a second that one address may open")
     joins_burst: int = Field(200, ge=1, description="of these, at once")
     sessions_per_address_max: int = Field(512, ge=1, description="worker sockets that one address may hold open")
+
+    @property
+    def mesh_key_path(self) -> Path:
+        return self.mesh_key_file or self.data_dir / "mesh_key"

@@ -19,6 +19,7 @@ from shardy_gateway.gates import too_many
 from shardy_gateway.keyring import Key
 from shardy_gateway.rates import limit_item
 from shardy_gateway.state import GatewayState
+from shardy_gateway.visitors import admitted
 
 URL_BYTES_MAX = 8 * 1024
 HEAD_BYTES_MAX = 32 * 1024
@@ -49,7 +50,7 @@ class Guard:
             if path.startswith(_KEYED):
                 state: GatewayState = scope["app"].state.gateway
                 if path.startswith(_WORKER):
-                    scope["shardy.session"] = _session(state, scope)
+                    scope["shardy.session"] = await _session(state, scope)
                 else:
                     send = _admit(state, scope, send)
         except Refused as error:
@@ -89,8 +90,8 @@ def _check_head(scope: Scope) -> None:
         )
 
 
-def _session(state: GatewayState, scope: Scope) -> Any:
-    session = state.door.tokens.get(bearer(scope))
+async def _session(state: GatewayState, scope: Scope) -> Any:
+    session = await admitted(state, bearer(scope))
     if session is None:
         raise Refused("the session token is not known: join again", status=401, title="No valid session token")
     return session

@@ -19,11 +19,13 @@ from shardy_common.log import Append, Appended, JetStreamLog
 from shardy_common.wire import events as ev
 from shardy_gateway.gates import Gates
 from shardy_gateway.hub import Hub
+from shardy_gateway.passes import Passes
 from shardy_gateway.probes import Probes
+from shardy_gateway.refusals import Refusals
 from shardy_gateway.session import CloseSession, Session
 
 log = logging.getLogger("shardy.gateway")
-VERSIONS = (1,)
+VERSIONS = (2,)
 HANDSHAKE_S = 60
 SILENCE_S = 45
 HEARTBEAT_S = 15
@@ -43,15 +45,19 @@ class Gateway:
 
 
 class Door:
-    def __init__(self, gateway: Gateway, hub: Hub, event_log: JetStreamLog, probes: Probes, gates: Gates) -> None:
-        self.gateway, self.hub, self.log, self.probes, self.gates = gateway, hub, event_log, probes, gates
+    def __init__(
+        self, gateway: Gateway, hub: Hub, event_log: JetStreamLog, probes: Probes, passes: Passes, gates: Gates
+    ) -> None:
+        self.gateway, self.hub, self.log, self.probes = gateway, hub, event_log, probes
+        self.passes, self.gates = passes, gates
         self.tokens: dict[str, Session] = {}  # bearer tokens of joined workers
+        self.refusals = Refusals()
 
     async def serve(self, socket: WebSocket) -> None:
         """One connection, from accept to close. Never raises."""
         await socket.accept()
         address = socket.client.host if socket.client else "unknown"
-        session = Session(socket, secrets.token_hex(8), "", address, "", secrets.token_urlsafe(24))
+        session = Session(socket, secrets.token_hex(8), "", address, "", "")
         pump = asyncio.create_task(session.pump())
         refused = self.gates.join(address, time.monotonic())
         self.gates.opened(address)
@@ -87,10 +93,18 @@ class Door:
             raise CloseSession(4400, "hello.key is a raw 32-byte Ed25519 public key")
         if not isinstance(held, list) or len(held) > HELD_MAX or not all(isinstance(x, str) for x in held):
             raise CloseSession(4400, f"hello.held is a list of at most {HELD_MAX} lease ids")
-        session.worker = ids.worker_id(key)
+        session.worker, session.key = ids.worker_id(key), key
         session.agent = str(hello.get("agent", ""))[: limits.AGENT_CHARS_MAX]
         nonce = secrets.token_bytes(32)
-        session.send({"t": "challenge", "version": 1, "nonce": nonce, "session": session.id, "mesh": self.gateway.mesh})
+        session.send(
+            {
+                "t": "challenge",
+                "version": VERSIONS[-1],
+                "nonce": nonce,
+                "session": session.id,
+                "mesh": self.gateway.mesh,
+            }
+        )
         auth = await self._expect(session, "auth")
         signature = auth.get("sig")
         try:
@@ -160,6 +174,7 @@ class Door:
         if before is not None:
             before.close(CloseSession(4409, "the same key joined again"))
         self.hub.sessions[session.worker] = session
+        self.hub.remember(session, joined.held)
         await self._record(joined, f"join/{session.id}")
         try:
             async with asyncio.timeout(HANDSHAKE_S):
@@ -170,6 +185,7 @@ class Door:
             raise CloseSession(4403, "this key is banned after a proven wrong result")
         if tiered.tier == "too-small":
             raise CloseSession(4401, "this device is too small for any tier: it needs at least 16 MiB")
+        session.token = self.passes.make(session.id, session.worker)
         self.tokens[session.token] = session
         session.open(
             {
@@ -189,7 +205,7 @@ class Door:
             if kind == "result":
                 self.hub.take_results(session, header, segments)
             elif kind == "heartbeat":
-                session.send({"t": "heartbeat"})
+                session.send({"t": "heartbeat", "credit": self._credit(session)})
             elif kind == "failed":
                 self.hub.take_failed(session, header)
             elif kind == "leave":
@@ -198,6 +214,11 @@ class Door:
                 return
             else:
                 raise CloseSession(4400, f"frame type {kind[:32]!r} is not expected here")
+
+    def _credit(self, session: Session) -> dict[str, int]:
+        """What was verified of this worker, ever."""
+        tasks, ops = self.hub.views.ledger.total_of(session.worker)
+        return {"tasks": tasks, "ops": ops}
 
     async def sweep(self) -> None:
         """Close sessions that have been silent too long, for ever."""
@@ -212,6 +233,9 @@ class Door:
 
     async def _leave(self, session: Session, pump: asyncio.Task[None]) -> None:
         session.close(CloseSession(1000, "closed"))
+        why = session.closing
+        if why is not None and why.code != 1000:
+            self.refusals.socket(why.code, why.reason, session.id, session.worker, session.address)
         with contextlib.suppress(Exception):
             await asyncio.wait_for(pump, 2)
         self.tokens.pop(session.token, None)

@@ -7,7 +7,8 @@ from typing import Any
 import msgspec
 
 from shardy_common.errors import Refused
-from shardy_gateway.views import FraudView, JobView, TaskView, Views
+from shardy_gateway.shapes import FraudView, JobView, TaskView
+from shardy_gateway.views import Views
 
 JOB_STATES = ("waiting", "running", "completed", "failed", "cancelled")
 _job = msgspec.msgpack.Decoder(JobView).decode

@@ -6,12 +6,13 @@ from typing import NamedTuple
 
 from shardy_gateway.jobs import FRAME_TYPE
 
-JSON, BYTES, NPY, EVENTS, TEXT = (
+JSON, BYTES, NPY, EVENTS, TEXT, CSV = (
     "application/json",
     "application/octet-stream",
     "application/x-npy",
     "text/event-stream",
     "text/plain",
+    "text/csv",
 )
 
 
@@ -44,6 +45,7 @@ _BLOB = {
     206: Answer("a range of them, cut where they end", media=BYTES, headers=RANGE),
 }
 _SUBMITTED = Answer("submitted; with `wait`, as it is when it ends or the time is over", "JobStatus")
+_NO_RECEIPT = ("no-receipt", "evidence-gone", "try-again")
 _REPLAYED = Answer("this Idempotency-Key named the same job before", "JobStatus", headers=("Idempotent-Replayed",))
 
 OPERATIONS: dict[tuple[str, str], Operation] = {
@@ -125,10 +127,26 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         {200: Answer("the part as an .npy file", media=NPY)},
         ("no-such-job", "no-such-part", "no-result", "result-gone"),
     ),
+    ("GET", "/v1/jobs/{job_id}/receipt"): Operation(
+        "any",
+        {200: Answer("the receipt", "Receipt", headers=("ETag",)), 304: Answer("you have this one", media="")},
+        (*_NO_RECEIPT, "no-such-job"),
+        parameters=("If-None-Match",),
+    ),
+    ("GET", "/v1/jobs/{job_id}/tasks/{task_id}/receipt"): Operation(
+        "any",
+        {200: Answer("the receipt", "Receipt", headers=("ETag",)), 304: Answer("you have this one", media="")},
+        (*_NO_RECEIPT, "no-such-job", "no-such-task"),
+        parameters=("If-None-Match",),
+    ),
+    ("GET", "/v1/credit"): Operation("any", {200: Answer("totals by worker", "Credit")}, ("bad-parameter",)),
+    ("GET", "/v1/credit/ledger"): Operation("any", {200: Answer("a page of entries", "Ledger")}, ("bad-parameter",)),
+    ("GET", "/v1/credit/export"): Operation("any", {200: Answer("the ledger, a line for each entry", media=CSV)}),
     ("GET", "/v1/mesh"): Operation("any", {200: Answer("the mesh", "Mesh")}),
     ("GET", "/v1/workers"): Operation("any", {200: Answer("a page of workers", "WorkerList")}, ("bad-parameter",)),
     ("GET", "/v1/workers/{worker_id}"): Operation("any", {200: Answer("the worker", "OneWorker")}, ("no-such-worker",)),
     ("GET", "/v1/frauds"): Operation("any", {200: Answer("a page of frauds", "FraudList")}, ("bad-parameter",)),
+    ("GET", "/v1/refusals"): Operation("operate", {200: Answer("counts by kind", "RefusalCounts")}),
     ("GET", "/healthz"): Operation(
         "", {200: Answer("it follows the log", "Health"), 503: Answer("it does not, just now", "Health")}
     ),
@@ -184,6 +202,8 @@ TAGS = {
     "blobs": "Operands and results as bytes under their BLAKE3 digest.",
     "uploads": "Large blobs in pieces: an upload goes on where it stopped.",
     "mesh": "The mesh as a whole: limits, devices, proven wrong results.",
+    "receipts": "Signed statements of what was verified.",
+    "credit": "What was verified of whom.",
     "keys": "API keys: issued, rotated, revoked.",
     "dlq": "Dead letters, for operators.",
     "problems": "What refusals mean.",
@@ -200,8 +220,9 @@ HEADERS = {
     "Upload-Complete": "?1 when it is stored as a blob, ?0 while pieces are wanted",
     "Content-Range": "which bytes of how many these are",
     "Accept-Ranges": "bytes",
-    "ETag": "the digest, in quotes",
+    "ETag": "what the bytes are, in quotes: a blob's digest",
     "Idempotent-Replayed": "true",
     "Range": "bytes=FIRST-LAST, bytes=FIRST- or bytes=-LENGTH",
+    "If-None-Match": "ETags that you have: 304 in place of the same bytes",
     "If-Range": "the ETag for which the range holds; the whole is sent for another",
 }

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from shardy_common.wire import events as ev
 
 if TYPE_CHECKING:
-    from shardy_gateway.views import JobView, TaskView
+    from shardy_gateway.shapes import JobView, TaskView
 
 
 class Outbox:

@@ -244,6 +244,24 @@ TABLE = (
         "Send fewer.",
     ),
     Problem(
+        "No such task",
+        (404,),
+        "The job has no task of this id.",
+        "List its tasks with GET /v1/jobs/{id}/tasks.",
+    ),
+    Problem(
+        "No receipt",
+        (409, 503),
+        "Only what is verified has a receipt, and a gateway without a signing key makes none.",
+        "Wait until the job has completed; an operator gives the gateway its key.",
+    ),
+    Problem(
+        "Evidence gone",
+        (410,),
+        "What the receipt would hold is no longer stored.",
+        "Submit the job again.",
+    ),
+    Problem(
         "A fault of the mesh",
         (500,),
         "Something broke that should not.",

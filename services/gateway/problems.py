@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 
@@ -9,6 +10,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
+from starlette.types import Receive, Scope, Send
 
 from shardy_common.errors import Refused, Transient
 from shardy_gateway.problem_table import TABLE, Problem
@@ -31,6 +33,19 @@ def body_of(status: int, title: str, detail: str, limit: str | None = None) -> d
     return body | ({"limit": limit} if limit else {})
 
 
+class ProblemAnswer(JSONResponse):
+    """Counted and written down where it is sent, whoever made it."""
+
+    media_type = MEDIA_TYPE
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        gateway = getattr(scope["app"].state, "gateway", None) if "app" in scope else None
+        if gateway is not None and scope["type"] == "http":
+            problem = json.loads(bytes(self.body))
+            gateway.refusals.call(scope, slug_of(problem["title"]), self.status_code, problem["detail"])
+        await super().__call__(scope, receive, send)
+
+
 def answer(error: Refused) -> JSONResponse:
     headers = dict(error.headers)
     if error.status == 401:
@@ -38,7 +53,7 @@ def answer(error: Refused) -> JSONResponse:
     if error.status == 429:
         headers["Retry-After"] = str(error.retry_s or 10)
     body = body_of(error.status, error.title, error.detail, error.limit)
-    return JSONResponse(body, error.status, headers, MEDIA_TYPE)
+    return ProblemAnswer(body, error.status, headers)
 
 
 def explain(slug: str) -> str:
@@ -82,4 +97,4 @@ def handle(app: FastAPI) -> None:
 
 def answer_later(error: Transient) -> JSONResponse:
     retry = {"Retry-After": str(max(1, -(-error.retry_ms // 1000)))}
-    return JSONResponse(body_of(503, "Try again", error.detail), 503, retry, MEDIA_TYPE)
+    return ProblemAnswer(body_of(503, "Try again", error.detail), 503, retry)

@@ -3,29 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from shardy_common.blobs import DirectoryStore, Uploads
 from shardy_common.errors import Transient
 from shardy_common.log import JetStreamLog
+from shardy_common.receipts import Signer
 from shardy_common.service import FoldLoop
 from shardy_gateway.config import GatewaySettings
 from shardy_gateway.gates import Gates
 from shardy_gateway.hub import Hub
 from shardy_gateway.keybook import Keybook, KeyFile
-from shardy_gateway.views import JobView, Views
+from shardy_gateway.receipts import Receipts
+from shardy_gateway.refusals import Refusals
+from shardy_gateway.shapes import JobView
+from shardy_gateway.views import Views
 
 if TYPE_CHECKING:
     from shardy_gateway.join import Door
 
 
-class GatewayState:
-    """mesh_key: the public key (hex) that signs receipts; mesh_keys: all that ever did, `{key, since_ms}`."""
+MESH = "shardy"
 
+
+class GatewayState:
     door: Door
-    mesh_key: str = ""
-    mesh_keys: Sequence[dict[str, Any]] = ()
 
     def __init__(
         self,
@@ -35,18 +38,30 @@ class GatewayState:
         hub: Hub,
         loop: FoldLoop,
         settings: GatewaySettings,
+        signer: Signer | None = None,
     ) -> None:
+        self.receipts = Receipts(lambda: self.views, blobs, MESH, signer)
         self.allow_same_address = settings.allow_same_address  # only for what a waiting job is told
         self.name, self.log, self.blobs, self.hub, self.loop = name, event_log, blobs, hub, loop
         self.settings = settings
         self.keys = Keybook(KeyFile(settings.api_keys_file), lambda: self.views.keyring)
         self.gates = Gates(settings)
+        self.refusals = Refusals()
         self.uploads = Uploads(blobs)
         self._waiters: dict[str, list[asyncio.Future[None]]] = {}
 
     @property
     def views(self) -> Views:
         return self.loop.core  # type: ignore[return-value]
+
+    @property
+    def mesh_key(self) -> str:
+        """The public key (hex) that receipts are signed with now; empty where there is none."""
+        return self.receipts.key
+
+    def mesh_keys(self) -> list[dict[str, Any]]:
+        """Every key that receipts were ever signed with, the oldest first."""
+        return [{"key": key, "since_ms": since_ms} for key, since_ms in self.views.mesh_keys.known.items()]
 
     def notify(self, jobs: set[str]) -> None:
         """Wake everybody who waits for one of these jobs."""

@@ -8,20 +8,23 @@ from typing import Any
 import msgspec
 
 from shardy_common import kinds
-from shardy_common.carving import Cursor
 from shardy_common.log import Projection, Recorded, Table
 from shardy_common.wire import events as ev
-from shardy_common.wire.job import JobSpec, Tile
+from shardy_gateway.evidence import Answers, MeshKeys
 from shardy_gateway.idempotency import Idempotency
 from shardy_gateway.keyring import Keyring
+from shardy_gateway.ledger import Ledger
 from shardy_gateway.letters import Letters
 from shardy_gateway.outbox import Outbox
-from shardy_gateway.side import SideFold
+from shardy_gateway.reputation import Reputations
+from shardy_gateway.shapes import FraudView, JobView, TaskView, WorkerView
+from shardy_gateway.side import SideFold, by_event
 
+SIDES = (Letters, Answers, Ledger, MeshKeys, Reputations, Keyring, Idempotency)
 TABLES = [
     Table(
         "jobs",
-        {"id": str, "active": int, "requester": str, "state": str, "body": bytes},
+        {"id": str, "active": int, "requester": str, "state": str, "since": int, "until": int, "body": bytes},
         [["active"], ["requester", "id"], ["state", "id"]],
     ),
     Table(
@@ -35,92 +38,11 @@ TABLES = [
         {"lease": str, "job": str, "worker": str, "seq": int, "body": bytes},
         [["job"], ["worker", "seq"], ["seq"]],
     ),
-    *Letters.tables,
-    *Keyring.tables,
-    *Idempotency.tables,
+    *(table for side in SIDES for table in side.tables),
 ]
-VERSION = 3
-FILTERS = ["job.*.*", "task.*.*", "fraud.detected.*", "worker.*.*", "gateway.started.*", *Letters.filters]
-FILTERS += Keyring.filters
-
-
-class JobView(msgspec.Struct):
-    """state: waiting | running | completed | failed | cancelled. seq: last sequence of the job's own events.
-
-    changes: how often anything of it changed, the same on every gateway; ops: operations of its verified tasks, and
-    ops_replicas: the same once for each credited worker.
-    """
-
-    id: str
-    seq: int
-    spec: JobSpec
-    requester: str
-    created_ms: int
-    cells: int
-    trace: str = ""
-    state: str = "waiting"
-    cursor: Cursor = Cursor()
-    cells_done: int = 0
-    tasks_verified: int = 0
-    tasks_active: int = 0
-    error: str = ""
-    ended_ms: int = 0
-    frauds: int = 0
-    changes: int = 0
-    ops: int = 0
-    ops_replicas: int = 0
-
-    @property
-    def ended(self) -> bool:
-        return self.state in ("completed", "failed", "cancelled")
-
-
-class TaskView(msgspec.Struct):
-    """leases: worker by lease id. digest: of the verified result, empty until then."""
-
-    id: str
-    job: str
-    tile: Tile
-    leases: dict[str, str]
-    digest: str = ""
-    size: int = 0
-    workers: list[str] = []
-    method: str = ""
-
-
-class WorkerView(msgspec.Struct):
-    id: str
-    session: str
-    gateway: str
-    instance: str
-    address: str
-    agent: str
-    backend: str
-    gpu: str
-    memory_mib: int
-    gops: float
-    tier: str = ""
-    present: bool = True
-    banned: bool = False
-    verified: int = 0
-    ops: int = 0
-    joined_ms: int = 0
-
-
-class FraudView(msgspec.Struct):
-    lease: str
-    task: str
-    job: str
-    worker: str
-    agent: str
-    method: str
-    row: int
-    rounds: int
-    digest: str
-    at_ms: int
-    seq: int = 0
-    expected: str = ""
-
+VERSION = 5
+FILTERS = ["job.*.*", "task.*.*", "fraud.detected.*", "worker.*.*", "gateway.started.*"]
+FILTERS += [pattern for side in SIDES for pattern in side.filters if pattern not in FILTERS]
 
 _pack = msgspec.msgpack.Encoder(order="deterministic").encode
 _job = msgspec.msgpack.Decoder(JobView).decode
@@ -143,10 +65,18 @@ class Views:
         self._touched_jobs: dict[str, JobView] = {}
         self._touched_workers: set[str] = set()
         self._frauds: list[FraudView] = []
-        self.letters = Letters()
-        self.keyring = Keyring()
-        self.idempotency = Idempotency()
-        self.sides: tuple[SideFold, ...] = (self.letters, self.keyring, self.idempotency)
+        self.letters, self.answers, self.ledger, self.mesh_keys = Letters(), Answers(self.tasks), Ledger(), MeshKeys()
+        self.reputations = Reputations(lambda task: self.tasks[task].leases if task in self.tasks else {})
+        self.keyring, self.idempotency = Keyring(), Idempotency()
+        self.sides: tuple[SideFold, ...] = (  # in the order of SIDES
+            self.letters,
+            self.answers,
+            self.ledger,
+            self.mesh_keys,
+            self.reputations,
+            self.keyring,
+            self.idempotency,
+        )
         for side in self.sides:
             side.flush = self._flush
 
@@ -170,26 +100,21 @@ class Views:
             side.load(projection)
 
     def evolve(self, recorded: Recorded) -> None:
-        handler = _HANDLERS.get(type(recorded.event))
+        event = recorded.event
+        handler = _HANDLERS.get(type(event))
         if handler is not None:
-            handler(self, recorded.event, recorded)
-        for side in self.sides:
-            side.evolve(recorded)
+            handler(self, event, recorded)
+        for side in _SIDES_OF.get(type(event), ()):
+            self.sides[side].evolve(recorded)
 
     def rows(self) -> dict[str, list[Sequence[Any]]]:
         out: dict[str, list[Sequence[Any]]] = {
-            "jobs": [(j.id, int(not j.ended), j.requester, j.state, _pack(j)) for j in self._touched_jobs.values()],
+            "jobs": [
+                (j.id, int(not j.ended), j.requester, j.state, j.since, j.seq if j.ended else 0, _pack(j))
+                for j in self._touched_jobs.values()
+            ],
             "tasks": [
-                (
-                    t.id,
-                    t.job,
-                    int(t.id in self.tasks),
-                    t.tile.row0,
-                    t.tile.col0,
-                    t.tile.rows,
-                    t.tile.cols,
-                    _pack(t),
-                )
+                (t.id, t.job, int(t.id in self.tasks), t.tile.row0, t.tile.col0, t.tile.rows, t.tile.cols, _pack(t))
                 for t in self._touched_tasks.values()
             ],
             "workers": [(w, _pack(self.workers[w])) for w in self._touched_workers],
@@ -243,6 +168,7 @@ class Views:
     def _job_submitted(self, event: ev.JobSubmitted, recorded: Recorded) -> None:
         rows, cols = kinds.KINDS[event.spec.kind].shape(event.spec)
         job = JobView(event.job, recorded.seq, event.spec, event.requester, recorded.at_ms, rows * cols, recorded.trace)
+        job.since = recorded.seq
         self.jobs[event.job] = job
         self.tasks_of[event.job] = set()
         self._touch_job(job)
@@ -251,7 +177,10 @@ class Views:
         self._end(event.job, "completed", "", recorded)
 
     def _job_failed(self, event: ev.JobFailed, recorded: Recorded) -> None:
+        job = self.jobs.get(event.job)
         self._end(event.job, "failed", event.cause, recorded)
+        if job is not None:
+            self.ledger.failed(job.id, job.ops, job.ops_replicas)
 
     def _job_cancelled(self, event: ev.JobCancelled, recorded: Recorded) -> None:
         job = self.jobs.get(event.job)
@@ -270,7 +199,7 @@ class Views:
         self._touch_job(job)
         self.outbox.ended.append(job)
 
-    def _task_created(self, event: ev.TaskCreated, _recorded: Recorded) -> None:
+    def _task_created(self, event: ev.TaskCreated, recorded: Recorded) -> None:
         job = self.jobs.get(event.job)
         if job is None:
             return
@@ -281,6 +210,7 @@ class Views:
         job.state = "running"
         job.tasks_active += 1
         task = TaskView(event.task, event.job, event.tile, {lease.id: lease.worker for lease in event.leases})
+        task.seq = recorded.seq
         self.tasks[event.task] = task
         self.tasks_of[event.job].add(event.task)
         self._touched_tasks[event.task] = task
@@ -295,18 +225,20 @@ class Views:
             self._touched_tasks[event.task] = task
             self.outbox.lent.append((task, event.leases))
 
-    def _task_verified(self, event: ev.TaskVerified, _recorded: Recorded) -> None:
+    def _task_verified(self, event: ev.TaskVerified, recorded: Recorded) -> None:
         task, job = self.tasks.pop(event.task, None), self.jobs.get(event.job)
         if task is None or job is None:
             return
         task.digest, task.size, task.workers, task.method = event.digest, event.size, event.workers, event.method
+        task.rounds, task.ops, task.seq, task.verified_ms = event.rounds, event.ops, recorded.seq, recorded.at_ms
+        job.ops += event.ops
+        job.ops_replicas += event.ops * self.ledger.credit(event, job.requester, recorded.seq)
         self.tasks_of[event.job].discard(event.task)
         self._touched_tasks[event.task] = task
         job.cells_done += event.tile.cells
         job.tasks_verified += 1
         job.tasks_active -= 1
-        job.ops += event.ops
-        job.ops_replicas += event.ops * len(event.workers)
+        self.reputations.used(event)
         for worker_id in event.workers:
             worker = self.workers.get(worker_id)
             if worker is not None:
@@ -414,3 +346,4 @@ _HANDLERS: dict[type | None, Callable[[Views, Any, Recorded], None]] = {
     ev.WorkerLeft: Views._worker_left,
     ev.GatewayStarted: Views._gateway_started,
 }
+_SIDES_OF = by_event(SIDES)

@@ -7,11 +7,15 @@ import msgspec
 from shardy_common.carving import Cursor
 from shardy_common.wire.job import JobSpec, Tile
 
+# fraud: the worker was proven wrong, here or elsewhere: it has no voice in this task
 LIVE, ANSWERED, EXPIRED, FAILED, FRAUD = "live", "answered", "expired", "failed", "fraud"
 
 
 class WorkerState(msgspec.Struct):
-    """gops: believed speed, learned from results; leases: live ones. absent_ms: when it was lost, 0 while present."""
+    """gops: believed speed, learned from results; leases: live ones. absent_ms: when it was lost, 0 while present.
+
+    strikes: times in a row that it let leases run out (reliability.py); late_ms: when it last did.
+    """
 
     id: str
     session: str
@@ -30,18 +34,22 @@ class WorkerState(msgspec.Struct):
     banned: bool = False
     leases: dict[str, str] = {}  # lease id → task id
     queued_ops: int = 0  # of the live leases
+    strikes: int = 0
+    strike_ms: int = 0
+    late_ms: int = 0
 
 
-class LeaseState(msgspec.Struct):
+class LeaseState(msgspec.Struct, omit_defaults=True):
     worker: str
     address: str
     deadline_ms: int
     state: str = LIVE
+    lent_ms: int = 0
 
 
-class TaskState(msgspec.Struct):
+class TaskState(msgspec.Struct, omit_defaults=True):
     """seq: last sequence of the task's own events, what its next one expects. need: answers wanted in all;
-    ops: integer operations of the tile."""
+    ops: integer operations of the tile. lone: it was given to one worker on trust, and nobody else has it."""
 
     id: str
     job: str
@@ -50,6 +58,7 @@ class TaskState(msgspec.Struct):
     need: int
     ops: int
     leases: dict[str, LeaseState] = {}
+    lone: bool = False
 
     @property
     def counting(self) -> int:

@@ -14,8 +14,9 @@ from shardy_common.log import Append, Appended, Conflict
 from shardy_gateway.guard import Caller
 from shardy_gateway.keyring import OPERATE, SUBMIT
 from shardy_gateway.session import Session
+from shardy_gateway.shapes import JobView
 from shardy_gateway.state import GatewayState
-from shardy_gateway.views import JobView
+from shardy_gateway.visitors import Visitor
 
 __all__ = ["OPERATE", "SUBMIT", "Caller"]
 
@@ -49,9 +50,9 @@ def operator(request: Request) -> Caller:
     return caller(request, OPERATE)
 
 
-def worker_session(request: Request) -> Session:
-    """The joined worker that calls; the guard has looked at its token."""
-    session: Session = request.scope["shardy.session"]
+def worker_session(request: Request) -> Session | Visitor:
+    """The joined worker that calls, whose socket another gateway may hold; the guard has looked at its token."""
+    session: Session | Visitor = request.scope["shardy.session"]
     return session
 
 

@@ -38,8 +38,8 @@ from shardy_gateway.api.common import (
     wrong_type,
 )
 from shardy_gateway.assemble import Assembler
+from shardy_gateway.shapes import JobView
 from shardy_gateway.state import GatewayState
-from shardy_gateway.views import JobView
 
 router = APIRouter()
 WAIT_S_MAX = 60.0

@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse
 from shardy_common import kinds
 from shardy_common.errors import Refused
 from shardy_gateway import jobs, lookups
-from shardy_gateway.api.common import caller, state_of
+from shardy_gateway.api.common import OPERATE, caller, state_of
 
 router = APIRouter()
 FRAUDS_SHOWN_MAX = 100
@@ -28,7 +28,7 @@ async def show_mesh(request: Request) -> dict[str, Any]:
         "version": version("shardy"),
         "gateway": state.name,
         "mesh_key": state.mesh_key,
-        "mesh_keys": state.mesh_keys,
+        "mesh_keys": state.mesh_keys(),
         "policies": list(kinds.POLICIES),
         "kinds": list(kinds.KINDS),
         "limits": jobs.limits_shown() | state.gates.shown(),
@@ -52,14 +52,15 @@ async def list_workers(
 
 @router.get("/v1/workers/{worker_id}", tags=["mesh"])
 async def get_worker(request: Request, worker_id: str) -> dict[str, Any]:
-    """One device, with the evidence of what was proven against it."""
+    """One device with its trust, its reliability, and the evidence for each penalty."""
     caller(request)
     views = state_of(request).views
     worker = views.workers.get(worker_id)
     if worker is None:
         raise Refused("no worker with this id ever joined", status=404, title="No such worker")
     frauds = lookups.fraud_page(views, 0, FRAUDS_SHOWN_MAX, worker_id)
-    return jobs.show_worker(worker) | {"frauds": [jobs.show_fraud(fraud) for fraud in frauds]}
+    shown = jobs.show_worker(worker) | jobs.show_reputation(views.reputations.of(worker_id))
+    return shown | {"frauds": [jobs.show_fraud(fraud) for fraud in frauds]}
 
 
 @router.get("/v1/frauds", tags=["mesh"])
@@ -73,6 +74,13 @@ async def list_frauds(
     page = lookups.fraud_page(state_of(request).views, int(before or 0), limit)
     shown = [jobs.show_fraud(fraud) for fraud in page]
     return {"frauds": shown, "next": str(page[-1].seq) if len(page) == limit else None}
+
+
+@router.get("/v1/refusals", tags=["mesh"])
+async def list_refusals(request: Request) -> dict[str, Any]:
+    """What this gateway refused since it started: calls by problem, worker sockets by close code."""
+    caller(request, OPERATE)
+    return state_of(request).refusals.shown()
 
 
 @router.get("/healthz", tags=["mesh"])

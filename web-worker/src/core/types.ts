@@ -29,7 +29,7 @@ export type Lease = {
 
 export type Carry = [digest: string, offset: number, length: number, segment: number];
 
-/** One finished lease as it travels; `bytes` is null where they were uploaded. */
+/** One finished lease as it travels; `bytes` is null where they were uploaded. `leaf` stays here, for the signature. */
 export type Result = {
   lease: string;
   task: string;
@@ -39,6 +39,7 @@ export type Result = {
   backend: BackendName;
   spans: Record<string, number>;
   bytes: Uint8Array | null;
+  leaf: Uint8Array;
 };
 
 export type BackendName = "wasm" | "webgpu";
@@ -59,8 +60,8 @@ export const LIMITS = {
   carried_bytes: 256 * 1024,
   handshake_ms: 60_000,
   heartbeat_ms: 15_000,
-  /** Under the protocol's 2,000, to leave room for heartbeats and clock differences. */
-  frames_per_s: 1_500,
+  /** Each counts four times of the protocol's 2,000: this leaves room for other frames and clock differences. */
+  result_frames_per_s: 375,
   agent_chars: 120,
 } as const;
 
