@@ -13,6 +13,7 @@ from shardy_common.log import Projection, Recorded, Table
 from shardy_common.wire import events as ev
 from shardy_common.wire.job import JobSpec, Tile
 from shardy_gateway.letters import Letters
+from shardy_gateway.outbox import Outbox
 from shardy_gateway.side import SideFold
 
 TABLES = [
@@ -26,12 +27,15 @@ TABLES = [
     Table("frauds", {"lease": str, "job": str, "worker": str, "body": bytes}, [["job"], ["worker"]]),
     *Letters.tables,
 ]
-VERSION = 2
+VERSION = 3
 FILTERS = ["job.*.*", "task.*.*", "fraud.detected.*", "worker.*.*", "gateway.started.*", *Letters.filters]
 
 
 class JobView(msgspec.Struct):
-    """state: waiting | running | completed | failed | cancelled. seq: last sequence of the job's own events."""
+    """state: waiting | running | completed | failed | cancelled. seq: last sequence of the job's own events.
+
+    entry: the dead letter through which it was last reopened.
+    """
 
     id: str
     seq: int
@@ -48,6 +52,7 @@ class JobView(msgspec.Struct):
     error: str = ""
     ended_ms: int = 0
     frauds: int = 0
+    entry: str = ""
 
     @property
     def ended(self) -> bool:
@@ -106,19 +111,6 @@ _worker = msgspec.msgpack.Decoder(WorkerView).decode
 _fraud = msgspec.msgpack.Decoder(FraudView).decode
 
 
-class Outbox:
-    """What a batch means for sockets and waiters: collected while folding, acted on when it is folded."""
-
-    def __init__(self) -> None:
-        self.lent: list[tuple[TaskView, list[ev.Lease]]] = []
-        self.dropped: list[TaskView] = []  # tasks that need no more results
-        self.tiered: list[ev.WorkerTiered] = []
-        self.joined: list[tuple[int, ev.WorkerJoined]] = []  # with the sequence of each
-        self.frauds: list[ev.FraudDetected] = []
-        self.jobs: set[str] = set()
-        self.ended: list[JobView] = []
-
-
 class Views:
     filters = FILTERS
 
@@ -133,6 +125,7 @@ class Views:
         self._touched_jobs: dict[str, JobView] = {}
         self._touched_workers: set[str] = set()
         self._frauds: list[FraudView] = []
+        self._frauds_in: dict[str, int] = {}  # by job, for jobs that go on after their end
         self.letters = Letters()
         self.sides: tuple[SideFold, ...] = (self.letters,)
         for side in self.sides:
@@ -154,6 +147,7 @@ class Views:
         for (body,) in projection.rows("SELECT body FROM workers"):
             worker = _worker(body)
             self.workers[worker.id] = worker
+        self._frauds_in = dict(projection.rows("SELECT job, COUNT(*) FROM frauds GROUP BY job"))
         for side in self.sides:
             side.load(projection)
 
@@ -225,6 +219,11 @@ class Views:
         )
         return [_task(body) for (body,) in rows]
 
+    def task(self, task_id: str) -> TaskView | None:
+        """Active or ended."""
+        rows = self._read("SELECT body FROM tasks WHERE id = ?", (task_id,))
+        return _task(rows[0][0]) if rows else None
+
     def task_state(self, task_id: str) -> str:
         """active | ended | unknown."""
         if task_id in self.tasks:
@@ -256,6 +255,22 @@ class Views:
     def _job_cancelled(self, event: ev.JobCancelled, recorded: Recorded) -> None:
         self._end(event.job, "cancelled", "cancelled by its requester", recorded)
 
+    def _job_reopened(self, event: ev.JobReopened, recorded: Recorded) -> None:
+        if event.job in self.jobs:
+            return
+        rows, cols = kinds.KINDS[event.spec.kind].shape(event.spec)
+        job = JobView(
+            event.job, recorded.seq, event.spec, event.requester, event.created_ms, rows * cols, recorded.trace
+        )
+        job.state, job.cursor, job.entry = "running", event.cursor, event.entry
+        job.cells_done, job.tasks_verified, job.tasks_active = event.cells_done, event.tasks_verified, len(event.tasks)
+        job.frauds = self._frauds_in.get(event.job, 0)
+        self.jobs[event.job] = job
+        self.tasks_of[event.job] = {task_id for task_id, _ in event.tasks}
+        for task_id, tile in event.tasks:
+            self.tasks[task_id] = self._touched_tasks[task_id] = TaskView(task_id, event.job, tile, {})
+        self._touch_job(job)
+
     def _end(self, job_id: str, state: str, error: str, recorded: Recorded) -> None:
         job = self.jobs.pop(job_id, None)
         if job is None:
@@ -263,6 +278,7 @@ class Views:
         job.seq, job.state, job.error, job.ended_ms, job.tasks_active = recorded.seq, state, error, recorded.at_ms, 0
         for task_id in self.tasks_of.pop(job_id, set()):
             task = self.tasks.pop(task_id)
+            task.method = "dropped"
             self._touched_tasks[task_id] = task
             self.outbox.dropped.append(task)
         self._touch_job(job)
@@ -325,20 +341,10 @@ class Views:
 
     def _fraud_detected(self, event: ev.FraudDetected, recorded: Recorded) -> None:
         job, worker = self.jobs.get(event.job), self.workers.get(event.worker)
-        self._frauds.append(
-            FraudView(
-                event.lease,
-                event.task,
-                event.job,
-                event.worker,
-                event.agent,
-                event.method,
-                event.row,
-                event.rounds,
-                event.digest,
-                recorded.at_ms,
-            )
-        )
+        fields = FraudView.__struct_fields__[:-1]  # as the event names them; the time comes last
+        values = [*(getattr(event, name) for name in fields), recorded.at_ms]
+        self._frauds.append(FraudView(*values))
+        self._frauds_in[event.job] = self._frauds_in.get(event.job, 0) + 1
         if job is not None:
             job.frauds += 1
             self._touch_job(job)
@@ -397,6 +403,7 @@ _HANDLERS: dict[type | None, Callable[[Views, Any, Recorded], None]] = {
     ev.JobCompleted: Views._job_completed,
     ev.JobFailed: Views._job_failed,
     ev.JobCancelled: Views._job_cancelled,
+    ev.JobReopened: Views._job_reopened,
     ev.TaskCreated: Views._task_created,
     ev.TaskAssigned: Views._task_assigned,
     ev.TaskVerified: Views._task_verified,

@@ -17,7 +17,7 @@ TABLES = [
     Table("jobs", {"id": str, "active": int, "body": bytes}, [["active"]]),
     Table("tasks", {"id": str, "job": str, "active": int, "body": bytes}, [["active"]]),
 ]
-VERSION = 1
+VERSION = 2
 _pack = msgspec.msgpack.Encoder(order="deterministic").encode
 _worker = msgspec.msgpack.Decoder(WorkerState).decode
 _job = msgspec.msgpack.Decoder(JobState).decode

@@ -40,8 +40,8 @@ class LeaseState(msgspec.Struct):
 
 
 class TaskState(msgspec.Struct):
-    """seq: last sequence of the task's own events, what its next one expects. need: answers wanted in all;
-    ops: integer operations of the tile."""
+    """seq: last sequence of the task's own events, what its next one expects (0: a reopened job's, not lent yet).
+    need: answers wanted in all; ops: integer operations of the tile."""
 
     id: str
     job: str

@@ -15,7 +15,7 @@ TABLES = [
     Table("tasks", {"id": str, "job": str, "active": int, "body": bytes}, [["active"]]),
     Table("agents", {"worker": str, "agent": str}),
 ]
-VERSION = 1
+VERSION = 2
 _pack = msgspec.msgpack.Encoder(order="deterministic").encode
 _job = msgspec.msgpack.Decoder(QuorumJob).decode
 _task = msgspec.msgpack.Decoder(QuorumTask).decode
