@@ -89,7 +89,7 @@ def test_frauds_and_letters_are_kept(given: Given) -> None:
     for found in (given.views.frauds(), given.views.frauds(JOB)):
         assert [(f.lease, f.worker, f.row) for f in found] == [("t0-0", "a", 3)]
     assert given.views.frauds("other") == []
-    assert [letter["entry"] for letter in given.views.letters.page()] == ["fraud-t0-0"]
+    assert [letter.entry for letter in given.views.letters.page()] == ["fraud-t0-0"]
     given.then(joined("a", "s2-a"))
     assert given.views.workers["a"].banned, "a new session changes no verdict"
 

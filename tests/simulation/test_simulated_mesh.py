@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from mesh_simulation import BrokenInvariant, Mesh, random_tile
+from mesh_simulation import BrokenInvariant, GatewayNode, Mesh, random_tile
 
+from shardy_common import limits
 from shardy_common.carving import Cursor
 from shardy_common.log import Append, Projection
 from shardy_common.wire import events as ev
@@ -31,14 +32,17 @@ POOL: dict[str, Projection] = {}
 
 
 def storm(seed: int, patch: pytest.MonkeyPatch) -> Mesh:
-    """Odd seeds carve tiles of every shape, even ones those of the real chunker."""
+    """Odd seeds carve tiles of every shape, even ones those of the real chunker. In every third seed tasks are given up
+    soon, so that jobs fail and are reopened."""
+    if seed % 3 == 0:
+        patch.setattr(limits, "ATTEMPTS_MAX", 4)
     if seed % 2:
         patch.setattr("shardy_matchmaker.decide.next_tile", random_tile)
     return Mesh(seed, POOL).run()
 
 
 def test_storms_end_well(monkeypatch: pytest.MonkeyPatch) -> None:
-    events = verified = frauds = 0
+    events = verified = frauds = reopened = finished = 0
     for seed in [int(ONE)] if ONE else range(SEEDS):
         with monkeypatch.context() as patch:
             try:
@@ -48,7 +52,14 @@ def test_storms_end_well(monkeypatch: pytest.MonkeyPatch) -> None:
         events += len(mesh.log.events)
         verified += sum(r.subject.startswith("task.verified") for r in mesh.log.events)
         frauds += sum(r.subject.startswith("fraud.") for r in mesh.log.events)
-    print(f"{events} events, {verified} verified tasks, {frauds} frauds")
+        reopened += sum(mesh.reopenings.values())
+        finished += sum(
+            isinstance(r.event, ev.JobCompleted) and r.event.job in mesh.reopenings for r in mesh.log.events
+        )
+    print(
+        f"{events} events, {verified} verified tasks, {frauds} frauds, {reopened} reopened, {finished} then completed"
+    )
+    assert ONE or (reopened > SEEDS / 10 and finished > SEEDS / 20), "jobs that never go on show nothing"
     assert ONE or (verified > SEEDS and frauds > SEEDS / 10), "storms in which nothing happens show nothing"
 
 
@@ -151,6 +162,22 @@ def plant_no_expectation_on_verdicts(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Quorum, "_own", own)
 
 
+def plant_the_quorum_forgets_reopened_tasks(patch: pytest.MonkeyPatch) -> None:
+    patch.delitem(quorum_handlers, ev.JobReopened)
+
+
+def plant_letters_of_reopened_jobs_stay_open(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Letters, "_job_reopened", lambda *_: None)
+
+
+def plant_a_job_is_reopened_without_expectation(patch: pytest.MonkeyPatch) -> None:
+    def propose(node: GatewayNode, items: list[Append]) -> None:
+        honest(node, [Append(item.event, f"{item.msg_id}/{node.mesh.rng.random()}") for item in items])
+
+    honest = GatewayNode.propose
+    patch.setattr(GatewayNode, "propose", propose)
+
+
 # seeds within which each must be found
 PLANTED = {
     plant_no_carving_rule: 20,
@@ -165,6 +192,9 @@ PLANTED = {
     plant_a_checkpoint_ahead_of_its_rows: 10,
     plant_wanted_letters_are_forgotten: 150,
     plant_no_expectation_on_verdicts: 60,
+    plant_the_quorum_forgets_reopened_tasks: 30,
+    plant_letters_of_reopened_jobs_stay_open: 30,
+    plant_a_job_is_reopened_without_expectation: 60,
 }
 
 
