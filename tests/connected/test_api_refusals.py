@@ -70,6 +70,9 @@ async def test_keys(stack: Stack) -> None:
         ("GET", "/v1/workers"),
         ("GET", "/v1/frauds"),
         ("GET", "/v1/dlq"),
+        ("GET", "/v1/dlq/x"),
+        ("POST", "/v1/dlq/x/replay"),
+        ("POST", "/v1/dlq/x/discard"),
         ("PUT", "/v1/blobs/" + "0" * 64),
         ("GET", "/v1/blobs/" + "0" * 64),
         ("GET", "/v1/worker/blobs/" + "0" * 64),
@@ -316,7 +319,7 @@ async def test_bodies_too_large_are_refused_unread(stack: Stack) -> None:
         assert answer.startswith(b"http/1.1 413") and b"application/problem+json" in answer, (method, size)
 
 
-async def test_nothing_there(http: httpx.AsyncClient) -> None:
+async def test_nothing_there(stack: Stack, http: httpx.AsyncClient) -> None:
     for method, path in (
         ("GET", "/v1/jobs/j00000000000000000"),
         ("GET", "/v1/jobs/unknown"),
@@ -344,9 +347,11 @@ async def test_nothing_there(http: httpx.AsyncClient) -> None:
         "/v1/jobs/x?wait=inf",
         "/v1/jobs/x/tasks?limit=0",
         "/v1/frauds?limit=1001",
-        "/v1/dlq?limit=-1",
     ):
         problem(await http.get(query), 422, query)
+    async with api(stack, stack.operator_key) as operator:
+        for query in ("limit=-1", "limit=1001", "before=x", "before=-1", "cause=weather", "state=ajar"):
+            problem(await operator.get(f"/v1/dlq?{query}"), 422, query)
 
 
 async def test_somebody_elses_job(
@@ -442,7 +447,8 @@ async def test_pages(honest: Workers, http: httpx.AsyncClient, mesh: AsyncMesh, 
 async def test_lists_and_page(honest: Workers, stack: Stack, http: httpx.AsyncClient) -> None:
     workers = (await http.get("/v1/workers")).json()["workers"]
     assert sum(w["present"] for w in workers) >= 3
-    for name, key in (("frauds", "frauds"), ("dlq", "entries")):
-        assert isinstance((await http.get(f"/v1/{name}")).json()[key], list)
+    assert isinstance((await http.get("/v1/frauds")).json()["frauds"], list)
+    async with api(stack, stack.operator_key) as operator:
+        assert isinstance((await operator.get("/v1/dlq")).json()["entries"], list)
     page = await http.get("/")
     assert page.status_code == 200 and page.headers["cross-origin-embedder-policy"] == "require-corp"
