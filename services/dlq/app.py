@@ -8,6 +8,7 @@ after any crash, and recorded once.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from typing import Any
 
@@ -40,7 +41,7 @@ class Beside:
         if core is not self._core:
             if self._reader is not None:
                 await self._reader.close()
-            self._core, self._reader = core, self.stream.read([], core.advisories_seq)
+            self._core, self._reader = core, self.stream.read([], await self._after(core))
         events = await self._reader.batch(ADVISORIES_BATCH, 0.0)
         while True:
             for recorded in events:
@@ -52,6 +53,13 @@ class Beside:
             events = await self._reader.batch(ADVISORIES_BATCH, 1.0)
             if not events:
                 return  # the server is away: the next round goes on from here
+
+    async def _after(self, core: Letters) -> int:
+        """Where to read on: from the beginning if the stream was made anew since, for its sequences are new then."""
+        with contextlib.suppress(NatsError, TimeoutError, OSError):
+            if await self.stream.last_seq() < core.advisories_seq:
+                return 0
+        return core.advisories_seq
 
 
 async def history_of(event_log: Any, task: str) -> list[Recorded]:
