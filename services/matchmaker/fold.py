@@ -210,7 +210,8 @@ class Fold:
         self.touched["workers"].add(event.worker)
         self.untiered[event.worker] = None
         held = set(event.held)
-        self.incoming[event.worker] = [lease for lease in worker.leases if lease not in held]
+        worker.lost = [lease for lease in worker.leases if lease not in held]
+        self.incoming[event.worker] = list(worker.lost)
 
     def _worker_tiered(self, event: ev.WorkerTiered, _recorded: Recorded) -> None:
         worker = self.workers.get(event.worker)

@@ -11,7 +11,10 @@ LIVE, ANSWERED, EXPIRED, FAILED, FRAUD = "live", "answered", "expired", "failed"
 
 
 class WorkerState(msgspec.Struct):
-    """gops: believed speed, learned from results; leases: live ones. absent_ms: when it was lost, 0 while present."""
+    """gops: believed speed, learned from results; leases: live ones. absent_ms: when it was lost, 0 while present.
+
+    lost: leases that it came back without at its latest join, which nobody waits for.
+    """
 
     id: str
     session: str
@@ -30,6 +33,7 @@ class WorkerState(msgspec.Struct):
     banned: bool = False
     leases: dict[str, str] = {}  # lease id → task id
     queued_ops: int = 0  # of the live leases
+    lost: list[str] = []
 
 
 class LeaseState(msgspec.Struct):

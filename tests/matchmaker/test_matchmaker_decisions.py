@@ -434,3 +434,15 @@ def test_a_restart_knows_a_reopened_job(tmp_path: Path) -> None:
     assert again.matchmaker.fold.jobs == given.fold.jobs and again.matchmaker.fold.tasks == given.fold.tasks
     assert list(again.matchmaker.fold.wanting) == ["again"]
     projection.close()
+
+
+def test_a_restart_knows_which_leases_were_lost(tmp_path: Path) -> None:
+    """A worker came back without its lease, and the matchmaker was killed before it had said so."""
+    given = task_given("a", "b").then(joined("a", "s2"))
+    projection = Projection(tmp_path / "m.db", TABLES, version=VERSION)
+    projection.commit(given.core.rows(), 9)
+    core = MatchmakerCore(Matchmaker())
+    core.load(projection)
+    expired = only([item.event for item in core.matchmaker.decide(T0, random.Random(1))], ev.TaskExpired)
+    assert (expired.leases, expired.cause) == ([f"{TASK}-0"], "lost")
+    projection.close()
