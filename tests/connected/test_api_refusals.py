@@ -361,7 +361,8 @@ async def test_somebody_elses_job(
 
     other = "shardy_" + "o" * 32
     keys = stack.data_dir / "api_keys"
-    keys.write_text(keys.read_text() + hashlib.sha256(other.encode()).hexdigest() + "\n")
+    before = keys.read_text()
+    keys.write_text(before + hashlib.sha256(other.encode()).hexdigest() + "\n")
     mine = (await http.post("/v1/jobs?wait=60", json=matmul(stored))).json()
     assert mine["state"] == "completed"
     async with api(stack, other) as theirs:
@@ -379,7 +380,7 @@ async def test_somebody_elses_job(
             ("POST", "/cancel"),
         ):
             problem(await theirs.request(method, f"/v1/jobs/{mine['id']}{path}"), 404, path)
-    keys.write_text(keys.read_text().splitlines()[0] + "\n")
+    keys.write_text(before)
 
 
 async def test_waiting_results_cancel_and_events(

@@ -352,7 +352,9 @@ class Mesh:
         self.reopenings: dict[str, int] = {}
         self.ended_ms = 0
         self.gateway = GatewayNode(self, "gateway", pool)
-        self.nodes: list[Node] = [self.gateway, LettersNode(self, "letters", pool)]
+        self.nodes: list[Node] = [self.gateway]
+        for i in range(self.rng.choice((1, 1, 2))):
+            self.nodes.append(LettersNode(self, f"letters{i}", pool))
         for i in range(self.rng.choice((1, 1, 2))):
             self.nodes.append(MatchmakerNode(self, f"matchmaker{i}", pool))
         for i in range(self.rng.choice((1, 1, 2))):

@@ -182,7 +182,7 @@ def plant_a_job_is_reopened_without_expectation(patch: pytest.MonkeyPatch) -> No
 PLANTED = {
     plant_no_carving_rule: 20,
     plant_one_vote_too_few: 20,
-    plant_refused_proposals_stay_marked: 20,
+    plant_refused_proposals_stay_marked: 60,
     plant_refused_verdicts_stay_busy: 60,
     plant_expired_leases_count: 20,
     plant_leases_count_instead_of_workers: 300,
