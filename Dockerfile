@@ -1,5 +1,6 @@
 # One image for every service and for the native worker.
 
+# The worker page, in /static. A build may put a folder that has been built elsewhere in this stage's place.
 FROM node:22-slim AS page
 WORKDIR /src/web-worker
 COPY web-worker/package.json web-worker/package-lock.json ./
@@ -7,7 +8,7 @@ RUN npm ci --silent --no-audit --no-fund
 COPY libs/shardy_common/engine /src/libs/shardy_common/engine
 COPY libs/shardy_common/kernels /src/libs/shardy_common/kernels
 COPY web-worker ./
-RUN npm run --silent build
+RUN npm run --silent build && mv /src/services/gateway/static /static
 
 FROM python:3.13-slim AS install
 WORKDIR /src
@@ -18,7 +19,7 @@ RUN pip install --no-cache-dir --no-deps --require-hashes -r run.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY libs libs
 COPY services services
-COPY --from=page /src/services/gateway/static services/gateway/static
+COPY --from=page /static services/gateway/static
 # the build tool is one of the pinned requirements, so nothing is fetched here
 RUN pip install --no-cache-dir --no-deps --no-build-isolation . && pip check && python -m compileall -q /opt/shardy/lib
 COPY deploy/health.py /opt/shardy/health.py

@@ -11,11 +11,14 @@ DATA ?= .data
 WORDS ?=
 SUITE ?=
 PAGE := services/gateway/static/index.html
+WORKER_JS := web-worker/dist/shardy-worker.mjs
 PAGE_SOURCES := $(shell find web-worker/src web-worker/index.html web-worker/public web-worker/vite.config.ts -type f 2>/dev/null) \
   web-worker/package-lock.json libs/shardy_common/engine/shardy_engine.wasm
+WORKER_JS_SOURCES := $(shell find web-worker/src web-worker/vite.cli.config.ts -type f 2>/dev/null) \
+  $(wildcard libs/shardy_common/kernels/*) web-worker/package-lock.json libs/shardy_common/engine/shardy_engine.wasm
 INSTALL = UV_PYTHON_DOWNLOADS=never $(VENV)/bin/uv pip install -q --python $(PY)
 
-.PHONY: help demo up worker test test-fast lint bench engine engine-check kernels page vectors docs clean
+.PHONY: help demo up worker worker-js test test-fast test-compose lint bench engine engine-check kernels page vectors docs clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -29,12 +32,17 @@ up: $(VENV)/.run $(PAGE) ## start the stack and stay; prints the page to open an
 worker: $(VENV)/.run ## join the running stack with this machine
 	@$(VENV)/bin/shardy worker
 
-test: $(VENV)/.dev $(PAGE) ## all tests: Python, TypeScript, real services, a real browser where there is one
+worker-js: $(WORKER_JS) ## build the worker for Node and Bun (web-worker/bin/shardy-worker.mjs starts it)
+
+test: $(VENV)/.dev $(PAGE) $(WORKER_JS) ## all tests: Python, TypeScript, real services, a real browser where there is one
 	cd web-worker && npm test --silent
 	$(PY) -m pytest -q -ra
 
 test-fast: $(VENV)/.dev ## the tests that need no services and no browser
-	$(PY) -m pytest -q -m "not connected and not browser and not gpu and not slow"
+	$(PY) -m pytest -q -m "not connected and not browser and not gpu and not slow and not compose"
+
+test-compose: $(VENV)/.dev $(PAGE) ## the container tests, on a Docker engine
+	$(PY) -m pytest -q -ra -s tests/compose
 
 lint: $(VENV)/.dev web-worker/node_modules/.ready ## style, types and architecture contracts
 	$(VENV)/bin/ruff check .
@@ -60,12 +68,13 @@ page: $(PAGE) ## build the worker page
 vectors: $(VENV)/.dev ## write the shared test vectors again from the oracles
 	$(PY) vectors/generate.py
 	$(PY) vectors/frames.py
+	$(PY) vectors/results.py
 
 docs: $(VENV)/.dev ## write the generated documents again
 	$(PY) docs/generate_docs.py
 
 clean: ## remove what the commands above have made
-	rm -rf $(VENV) web-worker/node_modules services/gateway/static shardy.egg-info engine-rs/target
+	rm -rf $(VENV) web-worker/node_modules web-worker/dist services/gateway/static shardy.egg-info engine-rs/target
 
 $(VENV)/bin/uv:
 	@[ -n "$(PYTHON)" ] || { echo "Python 3.11 or newer is needed; set PYTHON=/path/to/python3" >&2; exit 1; }
@@ -94,4 +103,8 @@ web-worker/node_modules/.ready: web-worker/package.json web-worker/package-lock.
 
 $(PAGE): web-worker/node_modules/.ready $(PAGE_SOURCES)
 	cd web-worker && npm run --silent build
+	@touch $@
+
+$(WORKER_JS): web-worker/node_modules/.ready $(WORKER_JS_SOURCES)
+	cd web-worker && npm run --silent build:cli
 	@touch $@

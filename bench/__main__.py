@@ -17,7 +17,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-SUITES = ("engine", "tasks", "demo")
+SUITES = ("engine", "tasks", "demo", "trust")
 OUT = Path(__file__).parent / "out"
 
 

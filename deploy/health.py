@@ -1,19 +1,23 @@
-"""`python health.py SERVICE`: exit code 0 when the service says over the control plane that it is live."""
+"""What the replicas of a service say of themselves, over the control plane; runs inside a container of the image.
+
+`python health.py SERVICE`: exit code 0 when the replica in this container is live. `python health.py SERVICE status`:
+all replicas' status, a line each. `python health.py SERVICE rebuild`: each in turn folds the log anew.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import sys
 
 import nats
 
 from shardy_common.config import Settings
-from shardy_common.wire.subjects import control
+from shardy_common.replies import rebuild, statuses
 
 
-async def live(service: str) -> bool:
-    """What the service answers; an exception when it does not answer in time."""
+async def main(service: str, verb: str = "") -> int:
     settings = Settings()
     client = await nats.connect(
         settings.nats_url,
@@ -23,14 +27,22 @@ async def live(service: str) -> bool:
         connect_timeout=3,
     )
     try:
-        reply = await client.request(control(service, "status"), b"{}", timeout=5)
-        return bool(json.loads(reply.data)["live"])
+        if verb == "rebuild":
+            answers = await rebuild(client, service)
+        else:
+            answers = await statuses(client, service)
+        if verb:
+            print("\n".join(json.dumps(answer) for answer in answers))
+            return 0 if answers else 1
+        # its siblings answer too: only the one in this container counts
+        return 0 if any(a["live"] for a in answers if a["host"] == socket.gethostname()) else 1
     finally:
         await client.close()
 
 
 if __name__ == "__main__":
     try:
-        sys.exit(0 if asyncio.run(live(sys.argv[1])) else 1)
+        code = asyncio.run(main(*sys.argv[1:3]))
     except Exception as error:  # one line in the container's health log
         sys.exit(f"{sys.argv[1]}: {type(error).__name__} {error}")
+    sys.exit(code)

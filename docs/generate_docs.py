@@ -7,6 +7,7 @@ commands from the command line itself. What stands here: who emits an event.
 from __future__ import annotations
 
 import sys
+import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -14,7 +15,7 @@ from typing import Any, get_args
 import msgspec
 import typer
 
-from shardy_client.cli import app
+from shardy_client.cli import EXIT_CODES, app
 from shardy_common.wire import events as ev
 from shardy_common.wire import subjects
 from shardy_common.wire.job import JobSpec, Operand, Pre, Tile
@@ -36,10 +37,10 @@ FOLDERS: dict[str, Sequence[str]] = {
     "gossip-bridge": Directory.filters,
 }
 EMITTERS = {
-    "job.submitted": "gateway",
+    "job.submitted": "gateway, quorum",
     "job.completed": "matchmaker",
     "job.failed": "matchmaker",
-    "job.cancelled": "gateway",
+    "job.cancelled": "gateway, quorum",
     "task.created": "matchmaker",
     "task.assigned": "matchmaker",
     "task.expired": "matchmaker",
@@ -58,7 +59,7 @@ EMITTERS = {
     "dlq.replayed": "gateway, dlq",
     "dlq.discarded": "gateway",
     "job.reopened": "gateway",
-    "canary.prepared": "nobody yet",
+    "canary.prepared": "quorum",
     "key.issued": "nobody yet",
     "key.revoked": "nobody yet",
     "mesh.keyed": "nobody yet",
@@ -66,6 +67,11 @@ EMITTERS = {
 # what the last token of a subject is, where it is not the entity's own id
 KEYS = {"result": "task", "fraud": "task", "dlq": "entry", "verifier": "version", "canary": "job", "mesh": "key"}
 VALUES = {Path: "FILE", str: "TEXT", int: "N", float: "NUMBER"}
+JSON_PROMISE = (
+    "An error is one line on standard error that says what to change. With `--json`, standard output holds one JSON"
+    " value and nothing else. What is in it stands under each command as *JSON*: names may be added, and none changes."
+    " Where it is the mesh's own answer (a job's status, a worker, a receipt), [api.md](api.md) has it in full."
+)
 PARTS: tuple[type[msgspec.Struct], ...] = (JobSpec, Operand, Pre, Tile, ev.Lease, ev.Probe)
 
 
@@ -135,7 +141,9 @@ def subjects_page() -> str:
         "## Beside the log",
         "",
         f"`{subjects.control('<service>', 'status')}` and `{subjects.control('<service>', 'rebuild')}` are"
-        " request/reply subjects that every service answers; they are no events.",
+        " request/reply subjects that every replica of a service answers, and"
+        f" `{subjects.control('<service>', 'rebuild.<instance>')}` one that the replica of this name does. On"
+        f" `{subjects.control('<service>', 'alive')}` replicas tell each other that they are there. None are events.",
     ]
     return "\n".join(lines) + "\n"
 
@@ -149,14 +157,26 @@ def folded_by(event: type[ev.Event]) -> str:
 
 
 def commands() -> dict[str, Any]:
-    """The click commands by name, in the order of the help."""
-    return dict(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
+    """The click commands by name (`dlq show` for one below another), in the order of the help."""
+    found: dict[str, Any] = {}
+    for name, command in typer.main.get_command(app).commands.items():  # type: ignore[attr-defined]
+        found[name] = command
+        found |= {f"{name} {word}": inner for word, inner in getattr(command, "commands", {}).items()}
+    return found
 
 
 def option_text(option: Any) -> str:
     names = [*option.opts, *option.secondary_opts]
     shown = ", ".join(f"`{name}`" for name in names)
-    return shown if option.is_flag else f"{shown} {option.metavar or VALUES[option.type_descriptor.annotation]}"
+    if option.is_flag:
+        return shown
+    return f"{shown} {option.metavar or VALUES.get(option.type_descriptor.annotation, 'TEXT')}"
+
+
+def help_text(option: Any) -> str:
+    names = [option.envvar] if isinstance(option.envvar, str) else option.envvar or []
+    environment = f" (environment: {', '.join(f'`{name}`' for name in names)})" if names else ""
+    return (option.help or "") + environment
 
 
 def default_text(option: Any) -> str:
@@ -175,8 +195,9 @@ def cli_page() -> str:
         "",
         "Written by `make docs`; change the code, not this page. `shardy COMMAND --help` says the same.",
         "",
-        "Exit codes: 0 done, 1 the job or worker failed, 2 wrong usage or input, 3 the mesh cannot be reached, 4 it"
-        " refused.",
+        *textwrap.wrap(f"Exit codes: {EXIT_CODES}.", 120),
+        "",
+        *textwrap.wrap(JSON_PROMISE, 120),
     ]
     for name, command in commands().items():
         arguments = [p for p in command.params if p.param_type_name == "argument"]
@@ -190,8 +211,9 @@ def cli_page() -> str:
         if options:
             lines += ["", "| option | default | |", "|---|---|---|"]
             for option in options:
-                help_text = (option.help or "") + (f" (environment: `{option.envvar}`)" if option.envvar else "")
-                lines.append(f"| {option_text(option)} | {default_text(option)} | {help_text} |".replace("|  |", "| |"))
+                lines.append(
+                    f"| {option_text(option)} | {default_text(option)} | {help_text(option)} |".replace("|  |", "| |")
+                )
     return "\n".join(lines) + "\n"
 
 

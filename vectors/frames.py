@@ -32,7 +32,7 @@ RESULT = {"lease": "l-1", "task": "t-1", "digest": KEY, "len": 16, "ms": 0.25, "
 
 FRAMES: list[tuple[str, dict[str, Any], list[bytes]]] = [
     ("no segments", {"t": "leave"}, []),
-    ("hello", {"t": "hello", "versions": [1], "key": KEY, "agent": "browser-tab/0.1 Küche", "held": []}, []),
+    ("hello", {"t": "hello", "versions": [2], "key": KEY, "agent": "browser-tab/0.1 Küche", "held": []}, []),
     (
         "integers around every width",
         {"t": "x", "n": [0, 127, 128, 255, 256, 65_535, 65_536, 2**32 - 1, 2**32, 2**53 - 1]},
@@ -41,7 +41,12 @@ FRAMES: list[tuple[str, dict[str, Any], list[bytes]]] = [
     ("negative integers", {"t": "x", "n": [-1, -32, -33, -128, -129, -32_768, -32_769, -(2**31)]}, []),
     ("floats, booleans, nil", {"t": "x", "v": [0.5, -1.25, 1e300, True, False, None]}, []),
     ("lease that carries", {"t": "lease", "leases": [LEASE], "carry": [["ab" * 32, 0, 6, 0]]}, [bytes(range(6))]),
-    ("results", {"t": "result", "results": [RESULT, {**RESULT, "s": 1}]}, [bytes(16), b"\xff" * 16]),
+    (
+        "results",
+        {"t": "result", "results": [RESULT, {**RESULT, "s": 1}], "sig": bytes(range(64))},
+        [bytes(16), b"\xff" * 16],
+    ),
+    ("answer to a heartbeat", {"t": "heartbeat", "credit": {"tasks": 3, "ops": 2**53 - 1}}, []),
     *((f"segment of {n} bytes", {"t": "x"}, [bytes(i % 251 for i in range(n))]) for n in (0, 1, 7, 8, 9, 255, 256)),
     ("segments of all paddings", {"t": "x"}, [b"a" * n for n in range(9)]),
     *((f"header padded by {8 - n}", {"t": "x" * n}, [b"after"]) for n in range(1, 9)),

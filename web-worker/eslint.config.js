@@ -19,6 +19,6 @@ export default tseslint.config(
       "@typescript-eslint/no-unsafe-assignment": "off",
     },
   },
-  { files: ["scripts/**"], ...tseslint.configs.disableTypeChecked },
+  { files: ["scripts/**", "bin/**"], ...tseslint.configs.disableTypeChecked },
   { files: ["scripts/**"], rules: { "no-console": "off" } },
 );

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import ast
 import math
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 from blake3 import blake3
@@ -72,6 +73,22 @@ class PreExec:
     def to_json(self) -> dict[str, Any]:
         """The map of docs/api.md."""
         return {name: getattr(self, name) for name in self.__slots__}
+
+
+class FloatProduct(NamedTuple):
+    """A float32 product: exact integers c int32[m,n], scales f32[m] and f32[n], and d f32[m,n], the dequantised c."""
+
+    c: NDArray[np.int32]
+    a_scale: NDArray[np.float32]
+    b_scale: NDArray[np.float32]
+    d: NDArray[np.float32]
+
+
+class Quantised(NamedTuple):
+    """A pre-executed matrix: q int8[rows,cols]; q·scale[:, None] is the clamped, smoothed value. scale f32[rows]."""
+
+    q: NDArray[np.int8]
+    scale: NDArray[np.float32]
 
 
 def checked(name: str, array: Any, *, dtypes: tuple[str, ...] = DTYPES) -> NDArray[Any]:
@@ -189,6 +206,19 @@ class NpyReader:
             raise InvalidInput(f"out must be a C-ordered {dtype} array of shape {shape}")
         self.array = np.empty(shape, dtype) if self._out is None else self._out
         self._view = self.array.reshape(-1).data.cast("B")
+
+
+def check_npy(file: IO[bytes]) -> None:
+    """ShardyError when a received file is not a whole .npy array."""
+    try:
+        file.seek(0)
+        np.lib.format.read_magic(file)
+        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+        whole = file.tell() + dtype.itemsize * math.prod(shape) == file.seek(0, os.SEEK_END)
+    except ValueError:
+        whole = False
+    if not whole:
+        raise ShardyError("the mesh sent something that is not a whole .npy array; ask for it again")
 
 
 def _header_end(head: bytearray) -> int | None:

@@ -1,39 +1,45 @@
-"""What every command shares: options, errors as one line with an exit code, tables, progress bars."""
+"""What every command shares: options, errors as one line with an exit code, tables."""
 
 from __future__ import annotations
 
 import asyncio
 import functools
 import json
+import os
+import sys
 import time
-from collections.abc import Callable, Coroutine, Iterable, Iterator
-from contextlib import contextmanager
-from typing import Annotated, Any, ParamSpec, TypeVar
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Annotated, Any, NoReturn, ParamSpec, TypeVar
 
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.table import Table
-from rich.text import Text
+from typer.core import TyperGroup
 
-from shardy_client.errors import ShardyError
-from shardy_client.jobs import OnProgress
-from shardy_client.jobs import Progress as JobProgress
+from shardy_client import complete
+from shardy_client.errors import InvalidInput, ShardyError
 from shardy_client.mesh import AsyncMesh
-from shardy_client.transport import DEFAULT_URL
+from shardy_client.transport import DEFAULT_URL, operator_key
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 INTERRUPTED = 130
+# The base of what the command line's own parser raises; typer brings its own copy of it from some version on.
+USAGE_ERROR: type[Any] = typer.BadParameter.__mro__[2]
 
 out = Console()
 err = Console(stderr=True)
 
 Url = Annotated[
     str,
-    typer.Option("--url", envvar="SHARDY_URL", help="Where the mesh is.", rich_help_panel="Connection"),
+    typer.Option(
+        "--url",
+        envvar="SHARDY_URL",
+        help="Where the mesh is; several gateways with commas between.",
+        rich_help_panel="Connection",
+    ),
 ]
 Key = Annotated[
     str | None,
@@ -45,8 +51,49 @@ Key = Annotated[
         rich_help_panel="Connection",
     ),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the mesh's answer as JSON, for other programs.")]
+OperatorKey = Annotated[
+    str | None,
+    typer.Option(
+        "--key",
+        envvar=["SHARDY_OPERATOR_KEY", "SHARDY_KEY"],
+        help="API key that may operate. Without it, .data/operator_key is read.",
+        show_default=False,
+        rich_help_panel="Connection",
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output, for other programs.")]
+JobId = Annotated[
+    str,
+    typer.Argument(help="The job's id; `shardy jobs` lists them.", metavar="ID", autocompletion=complete.job_ids),
+]
 URL = DEFAULT_URL
+
+
+class OneLineErrors(TyperGroup):
+    """Wrong usage is one line too, as every other error."""
+
+    def main(self, *args: Any, standalone_mode: bool = True, **more: Any) -> Any:
+        more["standalone_mode"] = False
+        if not standalone_mode:
+            return super().main(*args, **more)
+        try:
+            code = super().main(*args, **more)
+        except typer.Abort:
+            sys.exit(INTERRUPTED)
+        except USAGE_ERROR as error:
+            if type(error).__name__ == "NoArgsIsHelpError":
+                error.show()  # the help itself
+            else:
+                context = getattr(error, "ctx", None)
+                hint = f" (see: {context.command_path} --help)" if context is not None else ""
+                complain(" ".join(error.format_message().split()).removesuffix(".") + hint)
+            sys.exit(error.exit_code)
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+def complain(message: str) -> None:
+    """The one line of an error."""
+    err.print(f"[bold red]error:[/] {escape(message)}", highlight=False, soft_wrap=True)
 
 
 def command(function: Callable[P, T]) -> Callable[P, T]:
@@ -57,15 +104,30 @@ def command(function: Callable[P, T]) -> Callable[P, T]:
         try:
             return function(*args, **kwargs)
         except ShardyError as error:
-            err.print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+            complain(str(error))
             raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt:
             raise typer.Exit(INTERRUPTED) from None
         except BrokenPipeError:
-            # The reader of a pipe (head, less) has seen enough.
-            raise typer.Exit(0) from None
+            _quiet_pipe()
+        except (typer.Exit, typer.Abort, USAGE_ERROR):
+            raise
+        except Exception as error:
+            if os.environ.get("SHARDY_DEBUG"):
+                raise
+            complain(
+                f"this is a defect of shardy, please report it: {type(error).__name__}: {error}"
+                " (SHARDY_DEBUG=1 shows where)"
+            )
+            raise typer.Exit(1) from None
 
     return wrapped
+
+
+def _quiet_pipe() -> NoReturn:
+    # The reader of a pipe (head, less) has seen enough; what is still buffered must not complain at the exit.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    raise typer.Exit(0) from None
 
 
 def with_mesh(url: str, key: str | None, do: Callable[[AsyncMesh], Coroutine[Any, Any, T]]) -> T:
@@ -76,6 +138,25 @@ def with_mesh(url: str, key: str | None, do: Callable[[AsyncMesh], Coroutine[Any
             return await do(mesh)
 
     return asyncio.run(main())
+
+
+def operating(url: str, key: str | None, do: Callable[[AsyncMesh], Coroutine[Any, Any, T]]) -> T:
+    """Run `do` with the operator's key."""
+    return with_mesh(url, operator_key() if key is None else key, do)
+
+
+def bounded(name: str, value: int, most: int) -> int:
+    """`value`, if it is 1 to `most`."""
+    if not 1 <= value <= most:
+        raise InvalidInput(f"{name} is {value}; 1 to {most:,} are possible")
+    return value
+
+
+def one_of(name: str, value: str | None, possible: Iterable[str]) -> str | None:
+    """`value`, if it is one of these, or none."""
+    if value is not None and value not in possible:
+        raise InvalidInput(f"{name} is {value!r}; use {', '.join(possible)}")
+    return value
 
 
 def print_json(value: Any) -> None:
@@ -97,11 +178,21 @@ def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[Any]], emp
     out.print(shown)
 
 
+def facts(*pairs: tuple[str, Any]) -> None:
+    """Print names and values, a line each; those without a value are left out."""
+    for name, value in pairs:
+        if value not in (None, ""):
+            out.print(f"{name:>10}  {value}", highlight=False, markup=False, soft_wrap=True)
+
+
+def line(text: str) -> None:
+    """Print a line as it is, however long."""
+    out.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
 def entries(answer: dict[str, Any], name: str) -> list[dict[str, Any]]:
-    """The list that an answer holds under `name`, or under its only key."""
+    """The list that an answer holds under `name`."""
     value = answer.get(name)
-    if value is None and len(answer) == 1:
-        value = next(iter(answer.values()))
     return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
 
 
@@ -122,34 +213,3 @@ def number(value: float) -> str:
         if abs(value) >= size:
             return f"{value / size:.1f} {unit}"
     return f"{value:.0f}"
-
-
-class _Rate(ProgressColumn):
-    """Elements a second."""
-
-    def render(self, task: Task) -> Text:
-        rate = task.finished_speed or task.speed
-        return Text(f"{number(rate)}/s" if rate else "", style="cyan")
-
-
-@contextmanager
-def progress_bar(text: str, quiet: bool = False) -> Iterator[OnProgress]:
-    """A bar with rate and time left on standard error; the callable to give to `wait`."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f}%"),
-        _Rate(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[state]}"),
-    )
-    with Progress(*columns, console=err, disable=quiet, transient=not err.is_terminal) as bar:
-        task = bar.add_task(text, total=None, state="")
-
-        def show(now: JobProgress) -> None:
-            note = f"waiting: {now.waiting_for}" if now.waiting_for else now.state
-            if now.frauds:
-                note += f", {now.frauds} wrong result{'s' if now.frauds > 1 else ''} caught"
-            bar.update(task, completed=now.cells_done, total=now.cells or None, state=note)
-
-        yield show

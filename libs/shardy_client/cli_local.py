@@ -1,4 +1,4 @@
-"""Commands that run something on this machine: worker, up, rebuild, doctor."""
+"""Commands that run something on this machine: worker, up, rebuild, doctor, completion."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from typing import Annotated, Any
 
 import typer
 
+from shardy_client import complete
 from shardy_client import doctor as checks
 from shardy_client.cli_common import URL, AsJson, Url, command, err, out, print_json
 from shardy_client.errors import InvalidInput, MeshUnreachable, ShardyError
+from shardy_client.transport import gateways
 
 DataDir = Annotated[Path, typer.Option("--data-dir", help="Where the mesh keeps its log, blobs and keys.")]
 
@@ -29,28 +31,37 @@ def worker(
     ephemeral: Annotated[bool, typer.Option(help="Use an identity that is gone afterwards; writes no file.")] = False,
     name: Annotated[str, typer.Option(help="Name shown in lists.")] = "",
     backend: Annotated[
-        str, typer.Option(help="'wasm' (CPU), 'gpu', or 'auto': the faster of the two, measured.")
+        str,
+        typer.Option(
+            help="'wasm' (CPU), 'gpu', or 'auto': the faster of the two, measured.",
+            autocompletion=complete.among(("auto", "wasm", "gpu")),
+        ),
     ] = "auto",
     threads: Annotated[int, typer.Option(help="Products computed at the same time.")] = 1,
     memory_mib: Annotated[
         int | None, typer.Option(help="Most memory to use, in MiB.", show_default="half of what is free")
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say only what went wrong.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Join a mesh and compute for it until Ctrl-C.
 
     The worker checks its devices, measures them, and joins with its own key. Ctrl-C gives unfinished work back.
+    Of several gateways it joins the first that answers.
+
+    JSON, once it has left: worker, outcomes {outcome: count}.
     """
     from shardy_client.worker.native import NativeWorker, run_worker
 
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("shardy").setLevel(logging.WARNING if quiet else logging.INFO)
+    place = _answering(url)
     made: list[NativeWorker] = []
 
     def make() -> NativeWorker:
         made.append(
             NativeWorker(
-                url,
+                place,
                 key,
                 ephemeral=ephemeral,
                 backend=backend,
@@ -64,9 +75,27 @@ def worker(
         return made[0]
 
     run_worker(make)
-    if not quiet and made:
+    if as_json and made:
+        outcomes = {str(name): count for name, count in made[0].state.counters.outcomes.items()}
+        print_json({"worker": made[0].worker_id, "outcomes": outcomes})
+    elif not quiet and made:
         counters = made[0].state.counters
         err.print(f"left the mesh; {counters.outcomes['accepted']} results were accepted", highlight=False)
+
+
+def _answering(url: str) -> str:
+    """Of several gateways, the first that answers, or the first."""
+    if "," not in url:
+        return url
+    import httpx
+
+    for gateway in gateways(url):
+        try:
+            if httpx.get(f"{gateway}/healthz", timeout=3).status_code == 200:
+                return gateway
+        except httpx.HTTPError:
+            continue
+    return gateways(url)[0]
 
 
 @command
@@ -77,36 +106,52 @@ def up(
     demo: Annotated[
         bool, typer.Option("--demo", help="Let devices behind one address check each other: one machine only.")
     ] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Run a whole mesh on this machine until Ctrl-C: log, services, API and worker page."""
+    """Run a whole mesh on this machine until Ctrl-C: log, services, API and worker page.
+
+    The first start makes two keys and shows them once: one to submit jobs, one to operate the mesh. They are kept in
+    the data folder, where commands of this folder find them.
+
+    JSON, when it is up: url, page, data_dir, api_key_file, operator_key_file, mesh_key.
+    """
     if not 0 <= port <= 65_535:
         raise InvalidInput(f"--port is {port}; 0 to 65535 are possible")
     stack = _stack()
     try:
-        stack.up_command(data_dir, host, port, demo)
+        stack.up_command(data_dir, host, port, demo, as_json)
     except (stack.StackError, OSError) as error:
         raise ShardyError(str(error)) from None
 
 
 @command
 def rebuild(
-    service: Annotated[str, typer.Argument(help="Which service: gateway, matchmaker, quorum, …")],
+    service: Annotated[
+        str,
+        typer.Argument(help="Which service: gateway, matchmaker, quorum, …", autocompletion=complete.services),
+    ],
     data_dir: DataDir = Path(".data"),
     as_json: AsJson = False,
 ) -> None:
-    """Forget a service's projection and fold it anew from the log, while the mesh runs."""
+    """Forget a service's projection and fold it anew from the log, while the mesh runs; each replica in turn.
+
+    JSON: a list with what each replica answers, as name: value.
+    """
     stack = _stack()
+    from shardy_common import rebuild as rebuilding
+
     try:
-        answer = stack.rebuild_command(data_dir, service)
+        answers = rebuilding.rebuild_command(data_dir, service)
     except stack.StackError as error:
         raise InvalidInput(str(error)) from None
     except Exception as error:
         # What the message bus raises is as various as what can happen to it.
         raise MeshUnreachable(f"{service} did not answer: {error or type(error).__name__}") from None
     if as_json:
-        print_json(answer)
+        print_json(answers)
     else:
-        out.print(f"{service} was rebuilt: " + ", ".join(f"{name} {value}" for name, value in answer.items()))
+        for answer in answers:
+            out.print(f"{service} was rebuilt: " + ", ".join(f"{name} {value}" for name, value in answer.items()))
 
 
 def _stack() -> Any:
@@ -119,7 +164,12 @@ def _stack() -> Any:
 
 @command
 def doctor(as_json: AsJson = False, url: Url = URL) -> None:
-    """Look for what Shardy can use on this machine, and say how to get what is missing."""
+    """Look for what Shardy can use on this machine, and say how to get what is missing.
+
+    Exit code 1 when something is missing that nothing runs without.
+
+    JSON: a list of name, ok, needed, detail, remedy.
+    """
     found = checks.examine(url)
     if as_json:
         print_json([check.to_json() for check in found])

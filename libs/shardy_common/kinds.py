@@ -17,7 +17,8 @@ from shardy_common.ids import is_digest
 from shardy_common.wire.job import JobSpec, Operand, Pre, Tile
 
 ITEM_BYTES = {"int8": 1, "float32": 4}
-POLICIES = ("quorum", "audit")
+POLICIES = ("quorum", "audit", "adaptive")
+CANARY = "canary"  # policy of the jobs that the mesh gives out to test its workers; no requester may ask for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +227,11 @@ def warm_rows(ema_axis: int, alpha: float) -> int:
     return math.ceil(25 * math.log(2) / -math.log1p(-alpha))
 
 
+def answers_wanted(spec: JobSpec, need: int = 0) -> int:
+    """How many workers compute a task. need: what its `task.created` says, 0 for what the policy says."""
+    return need or (1 if spec.policy in ("audit", CANARY) else spec.redundancy)
+
+
 def checked(spec: JobSpec) -> JobSpec:
     """The specification, completed (warm_rows) and within every limit, or Refused saying what to change."""
     kind = KINDS.get(spec.kind)
@@ -234,7 +240,7 @@ def checked(spec: JobSpec) -> JobSpec:
     if spec.policy not in POLICIES:
         raise Refused(f"policy {spec.policy!r} is not known: use one of {', '.join(POLICIES)}")
     if spec.policy == "audit" and not kind.auditable:
-        raise Refused(f"kind {kind.name} cannot be audited: use policy quorum")
+        raise Refused(f"kind {kind.name} cannot be audited: use policy quorum or adaptive")
     if set(spec.operands) != set(kind.operand_names):
         raise Refused(f"kind {kind.name} takes the operands {', '.join(kind.operand_names)}")
     if not 2 <= spec.redundancy <= limits.REDUNDANCY_MAX:

@@ -1,7 +1,8 @@
 """Wiring shared by the folding services: open the log, run the fold loop, answer the control plane, stop on a signal.
 
-The control plane is FastStream over NATS request/reply: `ctl.<service>.status` and `ctl.<service>.rebuild`. The hot
-path does not pass through it.
+The control plane is FastStream over NATS request/reply: `ctl.<service>.status` and `ctl.<service>.rebuild`, which every
+replica of the service answers, and `ctl.<service>.rebuild.<instance>`, which one does. The hot path does not pass
+through it.
 """
 
 from __future__ import annotations
@@ -11,12 +12,15 @@ import gc
 import importlib
 import logging
 import signal
+import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from shardy_common.config import Settings, configure_logging
 from shardy_common.log import JetStreamLog
+from shardy_common.presence import Presence
 from shardy_common.service import FoldLoop
+from shardy_common.slots import SlotError, SomeSettings, settle
 from shardy_common.wire.subjects import control
 
 log = logging.getLogger("shardy.control")
@@ -44,6 +48,7 @@ async def control_plane(settings: Settings, service: str, loop: FoldLoop) -> Non
     async def status(_: dict[str, Any] | None = None) -> dict[str, Any]:
         return await loop.status()
 
+    @broker.subscriber(control(service, f"rebuild.{settings.instance}"), title=f"{service} rebuild of one replica")
     @broker.subscriber(control(service, "rebuild"), title=f"{service} rebuild")
     async def rebuild(_: dict[str, Any] | None = None) -> dict[str, Any]:
         return await loop.rebuild()
@@ -71,17 +76,31 @@ async def serve(service: str, settings: Settings, build: Build) -> None:
     """Run until SIGTERM or SIGINT. An unexpected exception ends the process: the supervisor restarts it."""
     event_log = await open_log(settings, service)
     loop = await build(settings, event_log)
-    control_task = asyncio.create_task(control_plane(settings, service, loop))
+    loop.presence = loop.presence or Presence(event_log.client, service, settings.instance)
+    beside = [
+        asyncio.create_task(control_plane(settings, service, loop)),
+        asyncio.create_task(loop.presence.run(loop.live.is_set)),
+    ]
+    for task in beside:
+        task.add_done_callback(lambda done: _ended(done, loop))
     stopping = asyncio.get_running_loop()
     for signum in (signal.SIGTERM, signal.SIGINT):
         stopping.add_signal_handler(signum, loop.stop)
     try:
         await loop.run()
     finally:
-        control_task.cancel()
-        await asyncio.gather(control_task, return_exceptions=True)
+        for task in beside:
+            task.cancel()
+        await asyncio.gather(*beside, return_exceptions=True)
         await event_log.close()
         loop.projection.close()
+
+
+def _ended(task: asyncio.Task[None], loop: FoldLoop) -> None:
+    """What runs beside the loop runs for ever: should it fail, the process ends, to be started again."""
+    if not task.cancelled() and task.exception() is not None:
+        log.error("%s stops to be restarted: %r", loop.name, task.exception())
+        loop.stop()
 
 
 def relax_gc() -> None:
@@ -94,8 +113,17 @@ def relax_gc() -> None:
 def main(service: str, settings: Settings, build: Build) -> None:
     """Entry point of a folding service."""
     configure_logging(service, settings.log_level)
+    settings = slot(service, settings)
     relax_gc()
     runner(serve(service, settings, build))
+
+
+def slot(service: str, settings: SomeSettings) -> SomeSettings:
+    """The settings with the name that this process holds until it ends; without one the process says why and ends."""
+    try:
+        return settle(service, settings)
+    except SlotError as error:
+        sys.exit(f"{service}: {error}")
 
 
 def runner(work: Coroutine[Any, Any, None]) -> None:

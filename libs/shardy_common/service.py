@@ -11,11 +11,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import socket
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
 from shardy_common.log import Append, Appended, Conflict, Outcome, Projection, Recorded
+from shardy_common.presence import Presence
 from shardy_common.wire import subjects
 from shardy_common.wire.events import DlqRecorded
 
@@ -50,7 +52,8 @@ class FoldLoop:
 
     observe: called with each batch after it is folded; seen_before: in its place for what a rebuild repeats.
     beside: reads what else the core folds, up to its end; called before react, and at the end of a rebuild.
-    make_core builds an empty core: used at start, and again by rebuild().
+    make_core builds an empty core: used at start, and again by rebuild(). presence: where the work is shared among
+    replicas; the shell gives the others one.
     """
 
     def __init__(
@@ -65,6 +68,7 @@ class FoldLoop:
         observe: Callable[[list[Recorded]], Awaitable[None]] | None = None,
         seen_before: Callable[[], None] | None = None,
         beside: Callable[[], Awaitable[None]] | None = None,
+        presence: Presence | None = None,
         tick_s: float = 0.2,
     ) -> None:
         self.name, self.log, self.projection = name, event_log, projection
@@ -72,8 +76,10 @@ class FoldLoop:
         self.core = make_core()
         self._react, self._settled, self._observe, self._tick_s = react, settled, observe, tick_s
         self._seen_before, self._beside = seen_before, beside
+        self.presence = presence
         self.live = asyncio.Event()
         self.folded = 0
+        self.appended = 0
         self.conflicts = 0
         self.poisoned = 0
         self._in_flight = 0
@@ -175,6 +181,7 @@ class FoldLoop:
                     again.append(item)
             if self._settled is not None:
                 self._settled(item, accepted)
+        self.appended += len(items) - refused
         if refused:
             self.conflicts += refused
             await asyncio.sleep(0.02)  # let the events that won be read before deciding again
@@ -248,6 +255,7 @@ class FoldLoop:
         done.set_result(
             {
                 "service": self.name,
+                "instance": self.presence.replicas.me if self.presence else "",
                 "events": count,
                 "seconds": round(time.monotonic() - started, 3),
                 "checkpoint": self.projection.checkpoint,
@@ -260,10 +268,14 @@ class FoldLoop:
         last = await self.log.last_seq()
         return {
             "service": self.name,
+            "instance": self.presence.replicas.me if self.presence else "",
+            "replicas": list(self.presence.replicas.names) if self.presence else [],
+            "host": socket.gethostname(),
             "live": self.live.is_set(),
             "checkpoint": self.projection.checkpoint,
             "log_last": last,
             "folded": self.folded,
+            "appended": self.appended,
             "conflicts": self.conflicts,
             "poisoned": self.poisoned,
             "in_flight": self._in_flight,

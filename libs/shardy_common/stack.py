@@ -25,6 +25,8 @@ from typing import IO
 
 import httpx
 
+from shardy_common.stack_words import facts, greeting
+
 SERVICES = {
     "gateway": "shardy_gateway.main",
     "matchmaker": "shardy_matchmaker.main",
@@ -66,7 +68,8 @@ class Stack:
     """`async with Stack(data_dir) as stack:` gives stack.url, stack.page_url, stack.api_key and stack.operator_key.
 
     port 0 takes a free one. allow_same_address lets devices of one network address check each other: for one-machine
-    demonstrations. env: further settings for the services (SHARDY_…).
+    demonstrations. env: further settings for the services (SHARDY_…). gateways, and replicas of other services by name:
+    how many of each; the second process of the matchmaker is `matchmaker-1`, and the second gateway serves urls[1].
     """
 
     def __init__(
@@ -77,9 +80,13 @@ class Stack:
         port: int = 0,
         allow_same_address: bool = False,
         env: dict[str, str] | None = None,
+        gateways: int = 1,
+        replicas: dict[str, int] | None = None,
     ) -> None:
         self.data_dir = Path(data_dir).resolve()
         self.host, self.port = host, port or free_port(host)
+        self._ports = [self.port, *(free_port(host) for _ in range(gateways - 1))]
+        self._replicas = {**(replicas or {}), "gateway": gateways}
         self.nats_port = free_port("127.0.0.1")
         self.allow_same_address = allow_same_address
         self.processes: dict[str, Managed] = {}
@@ -91,7 +98,12 @@ class Stack:
 
     @property
     def url(self) -> str:
-        return f"http://{self.host}:{self.port}"
+        return self.urls[0]
+
+    @property
+    def urls(self) -> list[str]:
+        """One for each gateway."""
+        return [f"http://{self.host}:{port}" for port in self._ports]
 
     @property
     def page_url(self) -> str:
@@ -126,10 +138,10 @@ class Stack:
         self.api_key, self.operator_key = keys["submit"], keys["operate"]
         self._supervise("nats-server", [_nats_server(), "-c", str(self._nats_config())], dict(os.environ))
         for name in CORE:
-            self._supervise(name, [sys.executable, "-m", SERVICES[name]], self._service_env())
+            self._start_service(name)
         await self._ready()
         for name in SERVICES.keys() - set(CORE):  # nothing waits for these, so they start when the others have
-            self._supervise(name, [sys.executable, "-m", SERVICES[name]], self._service_env())
+            self._start_service(name)
         self._write_runtime()
 
     async def stop(self) -> None:
@@ -180,7 +192,13 @@ class Stack:
         )
         return path
 
-    def _service_env(self) -> dict[str, str]:
+    def _start_service(self, service: str) -> None:
+        for number in range(self._replicas.get(service, 1)):
+            name = f"{service}-{number}" if number else service
+            env = self._service_env(number, self._ports[number] if service == "gateway" else self.port)
+            self._supervise(name, [sys.executable, "-m", SERVICES[service]], env)
+
+    def _service_env(self, number: int, port: int) -> dict[str, str]:
         return {
             **os.environ,
             "SHARDY_DATA_DIR": str(self.data_dir),
@@ -188,7 +206,8 @@ class Stack:
             "SHARDY_NATS_USER": "shardy",
             "SHARDY_NATS_PASSWORD": self._password,
             "SHARDY_HOST": self.host,
-            "SHARDY_PORT": str(self.port),
+            "SHARDY_PORT": str(port),
+            "SHARDY_INSTANCE": str(number),
             "SHARDY_API_KEYS_FILE": str(self.data_dir / "api_keys"),
             "SHARDY_ALLOW_SAME_ADDRESS": "true" if self.allow_same_address else "false",
             **self._env,
@@ -212,7 +231,7 @@ class Stack:
                     stdout=out,
                     stderr=out,
                     start_new_session=True,
-                    preexec_fn=_prepare_child(nice=0 if managed.name in ("nats-server", *CORE) else 10),
+                    preexec_fn=_prepare_child(nice=0 if managed.name.startswith(("nats-server", *CORE)) else 10),
                 )
             started = time.monotonic()
             await managed.process.wait()
@@ -242,7 +261,7 @@ class Stack:
         async with httpx.AsyncClient(timeout=2) as client:
             while time.monotonic() < deadline:
                 with contextlib.suppress(httpx.HTTPError):
-                    if (await client.get(self.url + "/healthz")).status_code == 200:
+                    if all([(await client.get(url + "/healthz")).status_code == 200 for url in self.urls]):
                         return
                 broken = [m.name for m in self.processes.values() if m.restarts >= 4]
                 if broken:
@@ -335,8 +354,9 @@ def _prepare_child(nice: int) -> Callable[[], None] | None:
     return arm
 
 
-def up_command(data_dir: Path, host: str, port: int, demo: bool) -> None:
-    """`shardy up`: start, print where and with which key, stay until Ctrl-C. demo allows replicas on one address."""
+def up_command(data_dir: Path, host: str, port: int, demo: bool, as_json: bool = False) -> None:
+    """`shardy up`: start, print where and with which key, stay until Ctrl-C. demo allows replicas on one address.
+    as_json: print one line for programs instead."""
 
     async def stay() -> None:
         stop = asyncio.Event()
@@ -349,14 +369,7 @@ def up_command(data_dir: Path, host: str, port: int, demo: bool) -> None:
             await asyncio.wait({starting, stopped}, return_when=asyncio.FIRST_COMPLETED)
             if starting.done():
                 await starting
-                print(f"Shardy is up.\n  worker page  {stack.page_url}\n  API          {stack.url}/v1  (docs: /docs)")
-                if stack.fresh_keys:
-                    print(f"  API key      {stack.api_key}\n  operator key {stack.operator_key}")
-                print(f"  keys         {stack.data_dir / 'api_key'}, operator_key: this folder's commands find them")
-                print(f"  data         {stack.data_dir}")
-                if demo:
-                    print("  note         replicas may share one network address: for one machine only")
-                print("Ctrl-C stops it.", flush=True)
+                print(json.dumps(facts(stack)) if as_json else greeting(stack, demo), flush=True)
                 await stop.wait()
         finally:
             starting.cancel()
@@ -365,33 +378,3 @@ def up_command(data_dir: Path, host: str, port: int, demo: bool) -> None:
             await stack.stop()
 
     asyncio.run(stay())
-
-
-def rebuild_command(data_dir: Path, service: str) -> dict[str, object]:
-    """`shardy rebuild SERVICE`: tell the running service to throw its projection away and fold the log anew."""
-    if service not in SERVICES:
-        raise StackError(f"service {service!r} is not known: use one of {', '.join(SERVICES)}")
-    try:
-        runtime = json.loads((Path(data_dir) / "runtime.json").read_text())
-    except (OSError, ValueError):
-        raise StackError(f"no running stack on {data_dir}: start it with shardy up") from None
-
-    async def ask() -> dict[str, object]:
-        import nats
-        import nats.errors
-
-        client = await nats.connect(
-            runtime["nats_url"], user="shardy", password=runtime["nats_password"], connect_timeout=3
-        )
-        try:
-            for _ in range(120):
-                try:
-                    reply = await client.request(f"ctl.{service}.rebuild", b"{}", timeout=600)
-                    return json.loads(reply.data)
-                except nats.errors.NoRespondersError:  # it has just started, or is being started again
-                    await asyncio.sleep(0.5)
-            raise StackError(f"{service} does not answer: see its log in {Path(data_dir) / 'logs'}")
-        finally:
-            await client.close()
-
-    return asyncio.run(ask())

@@ -19,6 +19,7 @@ from shardy_common import run
 from shardy_common.blobs import DirectoryStore
 from shardy_common.errors import Refused, Transient
 from shardy_common.log import Append, Appended, JetStreamLog, Projection, Recorded
+from shardy_common.presence import Presence
 from shardy_common.service import FoldLoop
 from shardy_common.tracing import Tracer
 from shardy_common.wire.events import GatewayStarted
@@ -26,7 +27,9 @@ from shardy_gateway.api import router
 from shardy_gateway.config import GatewaySettings
 from shardy_gateway.hub import Hub
 from shardy_gateway.join import Door, Gateway
+from shardy_gateway.passes import Passes, shared_key
 from shardy_gateway.probes import Probes
+from shardy_gateway.siblings import Siblings
 from shardy_gateway.state import GatewayState
 from shardy_gateway.views import TABLES, VERSION, Outbox, Views
 
@@ -90,11 +93,12 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     blobs = DirectoryStore(settings.blob_dir)
     projection = Projection(settings.projection_path("gateway"), TABLES, version=VERSION)
 
-    async def observe(_events: list[Recorded]) -> None:
+    async def observe(batch: list[Recorded]) -> None:
         outbox = state.views.take_outbox()
         state.views.flush = loop.flush
         hub.views = state.views
         hub.deliver(outbox)
+        siblings.heard(batch)
         state.notify(outbox.jobs)
         if tracer.enabled and loop.live.is_set():
             _trace_ended(tracer, outbox)
@@ -104,14 +108,20 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         state.views.flush = loop.flush
         hub.views = state.views
 
-    loop = FoldLoop("gateway", event_log, projection, Views, observe=observe, seen_before=forget, tick_s=1.0)
+    presence = Presence(event_log.client, "gateway", settings.instance)
+    loop = FoldLoop(
+        "gateway", event_log, projection, Views, observe=observe, seen_before=forget, presence=presence, tick_s=1.0
+    )
     hub = Hub(loop.core, event_log, blobs)  # type: ignore[arg-type]
     tracer = Tracer("gateway")
+    siblings = Siblings(name, instance, presence, event_log, hub, lambda: state.views)
+    passes = Passes(shared_key(settings.data_dir / "projections" / "gateway.key"))
     probes = Probes()
     loop.core.flush = loop.flush  # type: ignore[attr-defined]
     state = GatewayState(name, event_log, blobs, hub, loop, settings.api_keys_file)
     state.allow_same_address = settings.allow_same_address
-    state.door = Door(Gateway(name, instance, "shardy", settings.probe_memory_mib_max), hub, event_log, probes)
+    gateway = Gateway(name, instance, "shardy", settings.probe_memory_mib_max)
+    state.door = Door(gateway, hub, event_log, probes, passes)
     app.state.gateway = state
     probes.start()
     tasks = [
@@ -119,6 +129,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         asyncio.create_task(_watched("results", hub.record_results())),
         asyncio.create_task(_watched("sweep", state.door.sweep())),
         asyncio.create_task(_watched("control plane", run.control_plane(settings, "gateway", loop))),
+        asyncio.create_task(_watched("presence", presence.run(loop.live.is_set))),
+        asyncio.create_task(_watched("siblings", siblings.watch())),
     ]
     await loop.live.wait()
     await _announce(event_log, name, instance)

@@ -19,7 +19,9 @@ from shardy_common import kinds, limits
 from shardy_common.blobs import PACKED_BYTES_MAX, DirectoryStore, MissingBlob
 from shardy_common.log import Append, Appended, JetStreamLog
 from shardy_common.wire import events as ev
+from shardy_gateway.reputation import MALFORMED
 from shardy_gateway.session import CloseSession, Session
+from shardy_gateway.signed import SignedFrame, check_signature
 from shardy_gateway.views import Outbox, TaskView, Views
 
 log = logging.getLogger("shardy.gateway")
@@ -30,6 +32,7 @@ RESULTS_PER_FRAME_MAX = 512
 CANCELS_PER_FRAME_MAX = 4_096  # after a rebuild all of the past is called back at once: more than one header holds
 RESULT_QUEUE_MAX = 20_000
 RESULT_BATCH_MAX = 4_000
+GIVEN_BACK_MAX = 10_000
 BUSY_RESULTS = 8
 REST_S = 0.003
 CARRY_CACHE_BYTES = 32 * 1024 * 1024
@@ -46,6 +49,7 @@ class Incoming:
     trace: str
     data: memoryview | None = None
     digest: str = ""
+    leaves: bytes = b""  # of its whole frame, where that held several results: stored under event.batch
 
 
 class Hub:
@@ -56,6 +60,7 @@ class Hub:
         self._queued = asyncio.Event()
         self._slices: dict[tuple[str, int, int], bytes] = {}
         self._slices_bytes = 0
+        self._given_back: dict[str, None] = {}  # leases whose malformed result is recorded, the latest of them
         self.results_accepted = 0
 
     # -- leases out -----------------------------------------------------------------------------------------------
@@ -114,6 +119,7 @@ class Hub:
                 p = params[task.id] = kinds.KINDS[job.spec.kind].lease_params(job.spec, task.tile)
             for name in kinds.KINDS[job.spec.kind].operand_names:
                 operand = p[name]
+                session.show(operand["d"])
                 key = (operand["d"], operand["o"], operand["l"])
                 if key[2] <= CARRY_BYTES_MAX and session.carry(key):
                     data = self._slice(key)
@@ -135,6 +141,14 @@ class Hub:
             if len(entries) >= LEASES_PER_FRAME_MAX or carried >= FRAME_CARRY_BYTES_MAX:
                 flush()
         flush()
+
+    def remember(self, session: Session, held: list[str]) -> None:
+        """What the leases name that a worker brings from an earlier session: it may still have to fetch it."""
+        for lease in held:
+            task = self.views.tasks.get(lease.rpartition("-")[0])
+            if task is not None and task.leases.get(lease) == session.worker and task.job in self.views.jobs:
+                for operand in self.views.jobs[task.job].spec.operands.values():
+                    session.show(operand.digest)
 
     def _slice(self, key: tuple[str, int, int]) -> bytes | None:
         """Operand bytes to carry; both replicas of a task ask for the same, so the last ones are kept."""
@@ -170,20 +184,28 @@ class Hub:
             raise CloseSession(4400, "a result frame holds a list of results")
         if len(results) > RESULTS_PER_FRAME_MAX:
             raise CloseSession(4413, f"a result frame holds a list of at most {RESULTS_PER_FRAME_MAX} results")
+        signed = check_signature(session, header.get("sig"), results)
         refused: list[list[str]] = []
-        for result in results:
-            lease_id = result.get("lease") if isinstance(result, dict) else None
-            if not isinstance(lease_id, str):
-                raise CloseSession(4400, "a result without a lease id")
-            outcome = self._take_one(session, lease_id, result, segments)
+        for index, result in enumerate(results):
+            outcome = self._take_one(session, result["lease"], result, segments, signed, index)
             if outcome:
-                refused.append([lease_id, outcome])
+                refused.append([result["lease"], outcome])
+            if outcome == MALFORMED:
+                self._give_back(session, result["lease"])
         if refused:
             session.send({"t": "ack", "acks": refused})
         if len(self._queue) > RESULT_QUEUE_MAX:
             raise CloseSession(1012, "the mesh is catching up; reconnect shortly", 2_000)
 
-    def _take_one(self, session: Session, lease_id: str, result: dict[str, Any], segments: list[memoryview]) -> str:
+    def _take_one(
+        self,
+        session: Session,
+        lease_id: str,
+        result: dict[str, Any],
+        segments: list[memoryview],
+        signed: SignedFrame,
+        index: int,
+    ) -> str:
         """Queue one result; returns an outcome when it is not to be recorded."""
         task_id = lease_id.rpartition("-")[0]
         task = self.views.tasks.get(task_id)
@@ -195,18 +217,18 @@ class Hub:
         digest, size, segment = result.get("digest"), result.get("len"), result.get("s")
         expected = kinds.KINDS[job.spec.kind].result_bytes(job.spec, task.tile.rows, task.tile.cols)
         if not isinstance(digest, bytes) or len(digest) != 32 or size != expected:
-            return "malformed"
+            return MALFORMED
         data: memoryview | None = None
         if segment is not None:
             if type(segment) is not int or not 0 <= segment < len(segments):
-                return "malformed"
+                return MALFORMED
             data = segments[segment]
             if len(data) != size or len(data) > limits.RESULT_INLINE_BYTES_MAX:
-                return "malformed"
+                return MALFORMED
             if blake3(data).digest() != digest:
-                return "malformed"
+                return MALFORMED
         elif session.uploads.get(lease_id) != (digest.hex(), size) and self.blobs.size(digest.hex()) != size:
-            return "malformed"
+            return MALFORMED
         ms, backend, spans = result.get("ms"), result.get("backend"), result.get("spans")
         event = ev.ResultSubmitted(
             task_id,
@@ -218,8 +240,12 @@ class Hub:
             float(ms) if isinstance(ms, (int, float)) and 0 <= ms < 1e9 else 0.0,
             backend[:16] if isinstance(backend, str) else "",
             _spans(spans),
+            signed.sig,
+            signed.batch,
+            index,
         )
-        self._queue.append(Incoming(session, event, lease_id, f"result/{lease_id}", job.trace, data, event.digest))
+        item = Incoming(session, event, lease_id, f"result/{lease_id}", job.trace, data, event.digest, signed.leaves)
+        self._queue.append(item)
         self._queued.set()
         return ""
 
@@ -229,15 +255,29 @@ class Hub:
         task = self.views.tasks.get(lease_id.rpartition("-")[0]) if isinstance(lease_id, str) else None
         if task is None or not isinstance(lease_id, str) or task.leases.get(lease_id) != session.worker:
             return
+        code = str(header.get("code", "internal"))[:32]
         event = ev.ResultFailed(
             task.id,
             task.job,
             lease_id,
             session.worker,
-            str(header.get("code", "internal"))[:32],
+            "internal" if code == MALFORMED else code,  # only the gateway says so
             str(header.get("message", ""))[:200],
         )
         self._queue.append(Incoming(session, event, lease_id, f"failed/{lease_id}", self.views.jobs[task.job].trace))
+        self._queued.set()
+
+    def _give_back(self, session: Session, lease_id: str) -> None:
+        """Something came for this lease that is no result: it is counted once, and somebody else gets the task."""
+        if lease_id in self._given_back:
+            return
+        self._given_back[lease_id] = None
+        while len(self._given_back) > GIVEN_BACK_MAX:
+            self._given_back.pop(next(iter(self._given_back)))
+        task = self.views.tasks[lease_id.rpartition("-")[0]]
+        event = ev.ResultFailed(task.id, task.job, lease_id, session.worker, MALFORMED, "")
+        trace = self.views.jobs[task.job].trace
+        self._queue.append(Incoming(session, event, lease_id, f"malformed/{lease_id}", trace))
         self._queued.set()
 
     async def record_results(self) -> None:
@@ -257,7 +297,10 @@ class Hub:
 
     def _store(self, batch: list[Incoming]) -> bool:
         try:
-            small = [(i.digest, i.data) for i in batch if i.data is not None and len(i.data) <= PACKED_BYTES_MAX]
+            small: list[tuple[str, bytes | memoryview]] = [
+                (i.digest, i.data) for i in batch if i.data is not None and len(i.data) <= PACKED_BYTES_MAX
+            ]
+            small += {i.event.batch: i.leaves for i in batch if i.leaves}.items()  # type: ignore[attr-defined]
             if small:
                 self.blobs.put_small(small)
             for item in batch:

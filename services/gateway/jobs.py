@@ -8,11 +8,12 @@ from typing import Any
 import blake3
 import msgspec
 
-from shardy_common import kinds, limits
+from shardy_common import kinds, limits, trust
 from shardy_common.blobs import PACKED_BYTES_MAX, DirectoryStore
 from shardy_common.errors import Refused
 from shardy_common.wire import frame
 from shardy_common.wire.job import JobSpec, Operand, Pre
+from shardy_gateway.reputation import Reputation
 from shardy_gateway.views import FraudView, JobView, TaskView, WorkerView
 
 FRAME_TYPE = "application/vnd.shardy.frame"
@@ -125,7 +126,7 @@ def waiting_for(job: JobView, workers: Iterable[WorkerView], allow_same_address:
         return None
     fit = [worker for worker in workers if worker.present and worker.tier and not worker.banned]
     addresses = len({worker.address for worker in fit})
-    need = 1 if job.spec.policy == "audit" else job.spec.redundancy
+    need = kinds.answers_wanted(job.spec)
     if not fit:
         return "no device is here: open the worker page, or run shardy worker"
     if len(fit) < need or (addresses < need and not allow_same_address):
@@ -168,6 +169,7 @@ def show_fraud(fraud: FraudView) -> dict[str, Any]:
         "row": fraud.row,
         "rounds": fraud.rounds,
         "digest": fraud.digest,
+        "expected": fraud.expected or None,
         "at_ms": fraud.at_ms,
     }
 
@@ -202,6 +204,26 @@ def show_worker(worker: WorkerView) -> dict[str, Any]:
         "ops_verified": worker.ops,
         "gateway": worker.gateway,
         "joined_ms": worker.joined_ms,
+    }
+
+
+def show_reputation(reputation: Reputation) -> dict[str, Any]:
+    """Trust and reliability, apart from each other."""
+    known = reputation.trust
+    return {
+        "trust": {
+            "probation": trust.on_probation(known),
+            "checked_tasks": known.tasks,
+            "checked_ops": known.ops,
+            "checked_ms": known.checked_ms or None,
+            "replication_probability": round(trust.replication_probability(known, 0), 4),
+            "budget_ops": trust.budget(known),
+            "exposure_ops": known.exposure,
+            "alone_tasks": known.alone_tasks,
+            "alone_ops": known.alone_ops,
+            "faults": known.faults,
+        },
+        "record": msgspec.to_builtins(reputation.record),
     }
 
 

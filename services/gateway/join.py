@@ -18,11 +18,12 @@ from shardy_common import ids, limits
 from shardy_common.log import Append, Appended, JetStreamLog
 from shardy_common.wire import events as ev
 from shardy_gateway.hub import Hub
+from shardy_gateway.passes import Passes
 from shardy_gateway.probes import Probes
 from shardy_gateway.session import CloseSession, Session
 
 log = logging.getLogger("shardy.gateway")
-VERSIONS = (1,)
+VERSIONS = (2,)
 HANDSHAKE_S = 60
 SILENCE_S = 45
 HEARTBEAT_S = 15
@@ -42,15 +43,15 @@ class Gateway:
 
 
 class Door:
-    def __init__(self, gateway: Gateway, hub: Hub, event_log: JetStreamLog, probes: Probes) -> None:
-        self.gateway, self.hub, self.log, self.probes = gateway, hub, event_log, probes
+    def __init__(self, gateway: Gateway, hub: Hub, event_log: JetStreamLog, probes: Probes, passes: Passes) -> None:
+        self.gateway, self.hub, self.log, self.probes, self.passes = gateway, hub, event_log, probes, passes
         self.tokens: dict[str, Session] = {}  # bearer tokens of joined workers
 
     async def serve(self, socket: WebSocket) -> None:
         """One connection, from accept to close. Never raises."""
         await socket.accept()
         address = socket.client.host if socket.client else "unknown"
-        session = Session(socket, secrets.token_hex(8), "", address, "", secrets.token_urlsafe(24))
+        session = Session(socket, secrets.token_hex(8), "", address, "", "")
         pump = asyncio.create_task(session.pump())
         try:
             if len(self.hub.sessions) >= SESSIONS_MAX:
@@ -81,10 +82,18 @@ class Door:
             raise CloseSession(4400, "hello.key is a raw 32-byte Ed25519 public key")
         if not isinstance(held, list) or len(held) > HELD_MAX or not all(isinstance(x, str) for x in held):
             raise CloseSession(4400, f"hello.held is a list of at most {HELD_MAX} lease ids")
-        session.worker = ids.worker_id(key)
+        session.worker, session.key = ids.worker_id(key), key
         session.agent = str(hello.get("agent", ""))[: limits.AGENT_CHARS_MAX]
         nonce = secrets.token_bytes(32)
-        session.send({"t": "challenge", "version": 1, "nonce": nonce, "session": session.id, "mesh": self.gateway.mesh})
+        session.send(
+            {
+                "t": "challenge",
+                "version": VERSIONS[-1],
+                "nonce": nonce,
+                "session": session.id,
+                "mesh": self.gateway.mesh,
+            }
+        )
         auth = await self._expect(session, "auth")
         signature = auth.get("sig")
         try:
@@ -154,6 +163,7 @@ class Door:
         if before is not None:
             before.close(CloseSession(4409, "the same key joined again"))
         self.hub.sessions[session.worker] = session
+        self.hub.remember(session, joined.held)
         await self._record(joined, f"join/{session.id}")
         try:
             async with asyncio.timeout(HANDSHAKE_S):
@@ -164,6 +174,7 @@ class Door:
             raise CloseSession(4403, "this key is banned after a proven wrong result")
         if tiered.tier == "too-small":
             raise CloseSession(4401, "this device is too small for any tier: it needs at least 16 MiB")
+        session.token = self.passes.make(session.id, session.worker)
         self.tokens[session.token] = session
         session.open(
             {
@@ -183,7 +194,7 @@ class Door:
             if kind == "result":
                 self.hub.take_results(session, header, segments)
             elif kind == "heartbeat":
-                session.send({"t": "heartbeat"})
+                session.send({"t": "heartbeat", "credit": self._credit(session)})
             elif kind == "failed":
                 self.hub.take_failed(session, header)
             elif kind == "leave":
@@ -192,6 +203,11 @@ class Door:
                 return
             else:
                 raise CloseSession(4400, f"frame type {kind[:32]!r} is not expected here")
+
+    def _credit(self, session: Session) -> dict[str, int]:
+        """What was verified of this worker, ever."""
+        worker = self.hub.views.workers.get(session.worker)
+        return {"tasks": worker.verified, "ops": worker.ops} if worker is not None else {"tasks": 0, "ops": 0}
 
     async def sweep(self) -> None:
         """Close sessions that have been silent too long, for ever."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uvicorn
 
 from shardy_common.config import configure_logging
-from shardy_common.run import relax_gc
+from shardy_common.run import relax_gc, slot
 from shardy_common.wire.frame import FRAME_BYTES_MAX
 from shardy_gateway.app import make_app
 from shardy_gateway.config import GatewaySettings
@@ -14,6 +14,7 @@ from shardy_gateway.config import GatewaySettings
 def main() -> None:
     settings = GatewaySettings()
     configure_logging("gateway", settings.log_level)
+    settings = slot("gateway", settings)
     relax_gc()
     uvicorn.run(
         make_app(settings),

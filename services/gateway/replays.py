@@ -32,6 +32,8 @@ def reopening(job: JobView, tasks: Sequence[TaskView], entry: str, by: str, tag:
     """The failed job's missing tiles as tasks again. tag: 24 random bits for each task id."""
     if job.state != "failed":
         raise refused(f"job {job.id} is {job.state}: only a failed job can go on")
+    if job.spec.policy == kinds.CANARY:
+        raise refused(f"job {job.id} was a test of a worker, whose answer is forgotten: discard the letter")
     missing = missing_tiles(tasks)
     if len(missing) > REOPENED_TASKS_MAX:
         raise refused(

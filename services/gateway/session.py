@@ -16,6 +16,7 @@ FRAMES_PER_S = 2_000
 FRAMES_BURST_S = 5
 OUT_FRAMES_MAX = 1_024
 CARRIED_MAX = 8_192
+SIGNED_WEIGHT = 4  # a result frame counts for so many: checking its signature costs more than reading it
 
 
 class CloseSession(Exception):
@@ -30,10 +31,12 @@ class Session:
     def __init__(self, socket: WebSocket, session_id: str, worker: str, address: str, agent: str, token: str) -> None:
         self.socket, self.id, self.worker, self.address, self.agent = socket, session_id, worker, address, agent
         self.token = token
+        self.key = b""  # the public key that it greeted with
         self.tiered: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self.seen = time.monotonic()
         self.joined_seq = 0  # where its join stands in the log, once that has been read back
         self.carried: OrderedDict[tuple[str, int, int], None] = OrderedDict()
+        self.operands: OrderedDict[str, None] = OrderedDict()  # blobs that its leases named: what it may fetch
         self.uploads: dict[str, tuple[str, int]] = {}  # lease → (digest, size) of an uploaded result
         self.closing: CloseSession | None = None
         self._budget = float(FRAMES_PER_S * FRAMES_BURST_S)
@@ -54,15 +57,34 @@ class Session:
         self.seen = now
         self._budget = min(FRAMES_PER_S * FRAMES_BURST_S, self._budget + (now - self._budget_at) * FRAMES_PER_S) - 1
         self._budget_at = now
-        if self._budget < 0:
-            raise CloseSession(4429, f"more than {FRAMES_PER_S} frames a second; put more results in a frame", 30_000)
+        self._afford(0)
         try:
             header, segments = frame.decode(data)
         except frame.FrameError as error:
             raise CloseSession(4413 if "at most" in str(error) else 4400, str(error)) from None
         if not isinstance(header.get("t"), str):
             raise CloseSession(4400, "the header has no frame type t")
+        if header["t"] == "result":
+            self._afford(SIGNED_WEIGHT - 1)
+        await asyncio.sleep(0)  # frames that wait already must not keep others from their turn
         return header, segments
+
+    def _afford(self, weight: int) -> None:
+        self._budget -= weight
+        if self._budget < 0:
+            raise CloseSession(
+                4429,
+                f"more than {FRAMES_PER_S} frames a second, result frames counted {SIGNED_WEIGHT} times; "
+                "put more results in a frame",
+                30_000,
+            )
+
+    def show(self, digest: str) -> None:
+        """A lease names this blob."""
+        self.operands[digest] = None
+        self.operands.move_to_end(digest)
+        while len(self.operands) > CARRIED_MAX:
+            self.operands.popitem(last=False)
 
     def send(self, header: dict[str, Any], segments: list[bytes] | None = None) -> None:
         """Queue a frame. A worker that does not read is closed rather than buffered for."""

@@ -14,6 +14,7 @@ from shardy_common.wire import events as ev
 from shardy_common.wire.job import JobSpec, Tile
 from shardy_gateway.letters import Letters
 from shardy_gateway.outbox import Outbox
+from shardy_gateway.reputation import Reputations
 from shardy_gateway.side import SideFold
 
 TABLES = [
@@ -26,16 +27,14 @@ TABLES = [
     Table("workers", {"id": str, "body": bytes}),
     Table("frauds", {"lease": str, "job": str, "worker": str, "body": bytes}, [["job"], ["worker"]]),
     *Letters.tables,
+    *Reputations.tables,
 ]
-VERSION = 3
-FILTERS = ["job.*.*", "task.*.*", "fraud.detected.*", "worker.*.*", "gateway.started.*", *Letters.filters]
+VERSION = 4
+FILTERS = ["job.*.*", "task.*.*", "worker.*.*", "gateway.started.*", *Letters.filters, *Reputations.filters]
 
 
 class JobView(msgspec.Struct):
-    """state: waiting | running | completed | failed | cancelled. seq: last sequence of the job's own events.
-
-    entry: the dead letter through which it was last reopened.
-    """
+    """state: waiting | running | completed | failed | cancelled. seq: last sequence of the job's own events."""
 
     id: str
     seq: int
@@ -52,7 +51,7 @@ class JobView(msgspec.Struct):
     error: str = ""
     ended_ms: int = 0
     frauds: int = 0
-    entry: str = ""
+    entry: str = ""  # the dead letter through which it was last reopened
 
     @property
     def ended(self) -> bool:
@@ -102,6 +101,7 @@ class FraudView(msgspec.Struct):
     rounds: int
     digest: str
     at_ms: int
+    expected: str = ""
 
 
 _pack = msgspec.msgpack.Encoder(order="deterministic").encode
@@ -127,7 +127,8 @@ class Views:
         self._frauds: list[FraudView] = []
         self._frauds_in: dict[str, int] = {}  # by job, for jobs that go on after their end
         self.letters = Letters()
-        self.sides: tuple[SideFold, ...] = (self.letters,)
+        self.reputations = Reputations(lambda task: self.tasks[task].leases if task in self.tasks else {})
+        self.sides: tuple[SideFold, ...] = (self.letters, self.reputations)
         for side in self.sides:
             side.flush = self._flush
 
@@ -220,7 +221,6 @@ class Views:
         return [_task(body) for (body,) in rows]
 
     def task(self, task_id: str) -> TaskView | None:
-        """Active or ended."""
         rows = self._read("SELECT body FROM tasks WHERE id = ?", (task_id,))
         return _task(rows[0][0]) if rows else None
 
@@ -229,6 +229,10 @@ class Views:
         if task_id in self.tasks:
             return "active"
         return "ended" if self._read("SELECT 1 FROM tasks WHERE id = ?", (task_id,)) else "unknown"
+
+    def frauds_of(self, worker: str, limit: int = 100) -> list[FraudView]:
+        rows = self._read("SELECT body FROM frauds WHERE worker = ? ORDER BY rowid DESC LIMIT ?", (worker, limit))
+        return [_fraud(body) for (body,) in rows]
 
     def frauds(self, job_id: str | None = None, limit: int = 100) -> list[FraudView]:
         if job_id is None:
@@ -319,6 +323,7 @@ class Views:
         job.cells_done += event.tile.cells
         job.tasks_verified += 1
         job.tasks_active -= 1
+        self.reputations.used(event)
         for worker_id in event.workers:
             worker = self.workers.get(worker_id)
             if worker is not None:
@@ -341,9 +346,8 @@ class Views:
 
     def _fraud_detected(self, event: ev.FraudDetected, recorded: Recorded) -> None:
         job, worker = self.jobs.get(event.job), self.workers.get(event.worker)
-        fields = FraudView.__struct_fields__[:-1]  # as the event names them; the time comes last
-        values = [*(getattr(event, name) for name in fields), recorded.at_ms]
-        self._frauds.append(FraudView(*values))
+        values = {name: getattr(event, name) for name in FraudView.__struct_fields__ if name != "at_ms"}
+        self._frauds.append(FraudView(**values, at_ms=recorded.at_ms))
         self._frauds_in[event.job] = self._frauds_in.get(event.job, 0) + 1
         if job is not None:
             job.frauds += 1

@@ -7,6 +7,7 @@ import random
 import time
 
 from shardy_common.log import Append, JetStreamLog, Projection
+from shardy_common.presence import Presence
 from shardy_common.service import FoldLoop
 from shardy_matchmaker.config import MatchmakerSettings
 from shardy_matchmaker.core import TABLES, VERSION, MatchmakerCore
@@ -24,8 +25,13 @@ async def build(settings: MatchmakerSettings, event_log: JetStreamLog) -> FoldLo
     projection = Projection(settings.projection_path("matchmaker"), TABLES, version=VERSION)
     rng = random.Random()
 
+    def replicas_changed() -> None:
+        loop.wake()  # jobs may have come to this replica: the next decision looks at all of them
+
+    presence = Presence(event_log.client, "matchmaker", settings.instance, changed=replicas_changed)
+
     def make_core() -> MatchmakerCore:
-        return MatchmakerCore(Matchmaker(allow_same_address=settings.allow_same_address))
+        return MatchmakerCore(Matchmaker(allow_same_address=settings.allow_same_address, owns=presence.replicas.owns))
 
     async def react() -> None:
         loop.propose(loop.core.matchmaker.decide(time.time_ns() // 1_000_000, rng))  # type: ignore[attr-defined]
@@ -33,5 +39,14 @@ async def build(settings: MatchmakerSettings, event_log: JetStreamLog) -> FoldLo
     def settled(item: Append, accepted: bool) -> None:
         loop.core.matchmaker.settled(item, accepted)  # type: ignore[attr-defined]
 
-    loop = FoldLoop("matchmaker", event_log, projection, make_core, react=react, settled=settled, tick_s=0.2)
+    loop = FoldLoop(
+        "matchmaker",
+        event_log,
+        projection,
+        make_core,
+        react=react,
+        settled=settled,
+        presence=presence,
+        tick_s=0.2,
+    )
     return loop

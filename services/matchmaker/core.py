@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from shardy_common import trust
 from shardy_common.log import Projection, Recorded, Table
 from shardy_matchmaker.decide import Matchmaker
 from shardy_matchmaker.fold import FILTERS
@@ -16,12 +17,14 @@ TABLES = [
     Table("workers", {"id": str, "body": bytes}),
     Table("jobs", {"id": str, "active": int, "body": bytes}, [["active"]]),
     Table("tasks", {"id": str, "job": str, "active": int, "body": bytes}, [["active"]]),
+    Table("trust", {"worker": str, "body": bytes}),
 ]
-VERSION = 2
+VERSION = 3
 _pack = msgspec.msgpack.Encoder(order="deterministic").encode
 _worker = msgspec.msgpack.Decoder(WorkerState).decode
 _job = msgspec.msgpack.Decoder(JobState).decode
 _task = msgspec.msgpack.Decoder(TaskState).decode
+_record = msgspec.msgpack.Decoder(trust.Record).decode
 
 
 class MatchmakerCore:
@@ -50,6 +53,11 @@ class MatchmakerCore:
             fold.tasks_of[task.job].add(task.id)
             if task.counting < task.need:
                 fold.wanting[task.id] = None
+            if task.lone:
+                (lease,) = task.leases.values()
+                fold.book.lone[task.id] = (lease.worker, task.ops)
+        for worker_id, body in projection.rows("SELECT worker, body FROM trust"):
+            fold.book.records[worker_id] = _record(body)
 
     def evolve(self, recorded: Recorded) -> None:
         self.matchmaker.fold.evolve(recorded)
@@ -63,9 +71,11 @@ class MatchmakerCore:
             + [(j, 0, _pack(job)) for j, job in fold.dead_jobs.items()],
             "tasks": [(t, fold.tasks[t].job, 1, _pack(fold.tasks[t])) for t in fold.touched["tasks"] if t in fold.tasks]
             + [(t, task.job, 0, _pack(task)) for t, task in fold.dead_tasks.items()],
+            "trust": [(w, _pack(fold.book.records[w])) for w in fold.book.touched],
         }
         for names in fold.touched.values():
             names.clear()
+        fold.book.touched.clear()
         fold.dead_jobs.clear()
         fold.dead_tasks.clear()
         return {table: rows for table, rows in out.items() if rows}

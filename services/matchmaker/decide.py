@@ -9,16 +9,17 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-from shardy_common import ids, kinds, limits
+from shardy_common import ids, kinds, limits, trust
 from shardy_common.carving import Cursor
 from shardy_common.log import Append
 from shardy_common.wire import events as ev
 from shardy_common.wire import subjects
+from shardy_common.wire.job import Tile
 from shardy_matchmaker.chunker import Device, next_tile
 from shardy_matchmaker.fold import Fold
 from shardy_matchmaker.pool import TASK_OVERHEAD_MS, Candidate, Pool
 from shardy_matchmaker.state import EXPIRED, FAILED, LIVE, JobState, TaskState
-from shardy_matchmaker.tiers import BY_NAME, tier_for
+from shardy_matchmaker.tiers import tier_for
 
 GRACE_MS = 10_000  # how long a worker that dropped off may take to come back with its leases
 LEASE_BASE_MS = 10_000
@@ -40,12 +41,20 @@ class Overlay:
         self.tasks: set[str] = set()
         self.jobs: set[str] = set()
         self.tiered: set[str] = set()
+        self.lone: dict[str, tuple[str, int]] = {}  # task → (worker, operations), given to it alone
+        self.lone_ops: dict[str, int] = {}  # the same, summed for each worker
 
 
 class Matchmaker:
-    """fold: what the log says; allow_same_address: for meshes on one machine, where all addresses are equal."""
+    """fold: what the log says; allow_same_address: for meshes on one machine, where all addresses are equal.
 
-    def __init__(self, *, allow_same_address: bool = False, owns: Callable[[str], bool] = lambda _job: True) -> None:
+    owns: what this replica looks after, by the id of the job, or of the worker that waits for its tier. Replicas lend
+    to the same devices, and each counts what is in the log and what it has proposed itself: so several may fill the
+    room that they see at the same moment, and a device holds at most max_leases for each of them
+    (docs/adr/0010-replicas.md).
+    """
+
+    def __init__(self, *, allow_same_address: bool = False, owns: Callable[[str], bool] = lambda _id: True) -> None:
         self.fold = Fold()
         self.overlay = Overlay()
         self.allow_same_address = allow_same_address
@@ -60,7 +69,7 @@ class Matchmaker:
             self._swept_ms = now_ms
             self._expire(now_ms, out)
         self._end_jobs(out)
-        pool = Pool(self.fold, self.overlay, self.allow_same_address, rng)
+        pool = Pool(self.fold, self.overlay, self.allow_same_address, rng, now_ms)
         if pool.free():
             self._replicate(now_ms, pool, out)
             self._carve(now_ms, pool, rng, out)
@@ -89,6 +98,9 @@ class Matchmaker:
                 overlay.leases.pop(lease.id, None)
         if isinstance(event, ev.TaskCreated):
             run = overlay.carving.pop(event.task, None)
+            if event.task in overlay.lone:
+                worker, ops = overlay.lone.pop(event.task)
+                overlay.lone_ops[worker] -= ops
             if run is None:
                 return
             job = self.fold.jobs.get(event.job)
@@ -223,30 +235,53 @@ class Matchmaker:
 
     def _carve_one(self, job: JobState, now_ms: int, pool: Pool, rng: random.Random, out: list[Append]) -> bool:
         """One task for the least loaded devices; False when the job or the devices have nothing left."""
-        spec = job.spec
         shape = _shape(job)
         cursor = self.overlay.cursors.get(job.id, job.cursor)
-        replicas = 1 if spec.policy == "audit" else spec.redundancy
+        chosen = self._choose(job, cursor, now_ms, pool, rng)
+        if chosen is None:
+            return False
+        workers, tile, need = chosen
+        task_id = ids.task_id(job.id, tile.col0, tile.row0, rng.getrandbits(24))
+        ops = kinds.KINDS[job.spec.kind].ops(job.spec, tile.rows, tile.cols)
+        leases = [self._lease(pool, worker, task_id, i, ops, now_ms) for i, worker in enumerate(workers)]
+        event = ev.TaskCreated(task_id, job.id, tile, leases, need)
+        # no expectation: where it stands in the log decides whether it is real (shardy_common/carving.py)
+        out.append(Append(event, f"create/{task_id}", trace=job.trace))
+        self.overlay.cursors[job.id] = after = cursor.after(tile, shape)
+        self.overlay.carving[task_id] = self.overlay.runs.get(job.id, 0)
+        if job.spec.policy == "adaptive" and need == 1:
+            self.overlay.lone[task_id] = (workers[0].id, ops)
+            self.overlay.lone_ops[workers[0].id] = self.overlay.lone_ops.get(workers[0].id, 0) + ops
+        return not after.done(shape)
+
+    def _choose(
+        self, job: JobState, cursor: Cursor, now_ms: int, pool: Pool, rng: random.Random
+    ) -> tuple[list[Candidate], Tile, int] | None:
+        """Who computes the next task, which tile it is, and what `task.created` says of the answers wanted."""
+        spec = job.spec
+        replicas = kinds.answers_wanted(spec)
+        if spec.policy == kinds.CANARY:
+            worker = pool.pick_by(lambda w: trust.canary_urgency(self.fold.book.of(w), now_ms))
+            rows, cols = _shape(job)
+            return ([worker], Tile(0, rows, 0, cols), 0) if worker is not None else None
         chosen: list[Candidate] = []
         while len(chosen) < replicas:
             worker = pool.pick({w.id for w in chosen}, {w.address for w in chosen})
             if worker is None:
                 break
             chosen.append(worker)
+            if spec.policy == "adaptive" and len(chosen) == 1:
+                # whoever has room for work is taken, so that new devices get their checks; then chance decides
+                tile = next_tile(spec, cursor.row0, cursor.col0, cursor.band_cols, _device(chosen), max(pool.size, 1))
+                ops = kinds.KINDS[spec.kind].ops(spec, tile.rows, tile.cols)
+                asked = ops + self.overlay.lone_ops.get(worker.id, 0)
+                if rng.random() >= trust.replication_probability(self.fold.book.of(worker.id), asked):
+                    return chosen, tile, 1
         if len(chosen) < min(replicas, pool.size):
-            return False  # enough devices are here, but busy: a task lent whole costs one event instead of two
-        tile = next_tile(
-            spec, cursor.row0, cursor.col0, cursor.band_cols, _device(chosen), max(pool.size // replicas, 1)
-        )
-        task_id = ids.task_id(job.id, tile.col0, tile.row0, rng.getrandbits(24))
-        ops = kinds.KINDS[spec.kind].ops(spec, tile.rows, tile.cols)
-        leases = [self._lease(pool, worker, task_id, i, ops, now_ms) for i, worker in enumerate(chosen)]
-        event = ev.TaskCreated(task_id, job.id, tile, leases)
-        # no expectation: where it stands in the log decides whether it is real (shardy_common/carving.py)
-        out.append(Append(event, f"create/{task_id}", trace=job.trace))
-        self.overlay.cursors[job.id] = after = cursor.after(tile, shape)
-        self.overlay.carving[task_id] = self.overlay.runs.get(job.id, 0)
-        return not after.done(shape)
+            return None  # enough devices are here, but busy: a task lent whole costs one event instead of two
+        sharers = max(pool.size // replicas, 1)
+        tile = next_tile(spec, cursor.row0, cursor.col0, cursor.band_cols, _device(chosen), sharers)
+        return chosen, tile, replicas if spec.policy == "adaptive" else 0
 
     # -- shared ---------------------------------------------------------------------------------------------------
 
@@ -277,7 +312,7 @@ def _shape(job: JobState) -> tuple[int, int]:
 
 def _device(chosen: list[Candidate]) -> Device:
     """The slowest speed and the smallest memory of those that will compute the same task."""
-    tiers = [BY_NAME[worker.tier] for worker in chosen]
+    tiers = [worker.tier for worker in chosen]
     return Device(
         gops=min(worker.gops for worker in chosen),
         memory_bytes=min(int(w.memory_mib * t.memory_share * 2**20) for w, t in zip(chosen, tiers, strict=True)),

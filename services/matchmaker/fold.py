@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from shardy_common import kinds, limits
+from shardy_common import kinds, limits, trust
 from shardy_common.log import Recorded
 from shardy_common.wire import events as ev
+from shardy_matchmaker import reliability
 from shardy_matchmaker.state import (
     ANSWERED,
     EXPIRED,
@@ -41,6 +42,7 @@ class Fold:
         self.tasks_of: dict[str, set[str]] = {}
         self.wanting: dict[str, None] = {}  # tasks with fewer counting leases than needed, oldest first
         self.untiered: dict[str, None] = {}
+        self.book = trust.Book()
         self.incoming: dict[str, list[str]] = {}  # worker → leases lost at its latest join
 
     def evolve(self, recorded: Recorded) -> None:
@@ -88,13 +90,13 @@ class Fold:
         self.dead_jobs.pop(event.job, None)
         self.tasks_of[event.job] = set()
         self.touched["jobs"].add(event.job)
-        need = 1 if event.spec.policy == "audit" else event.spec.redundancy
+        need = kinds.answers_wanted(event.spec)
         for task_id, tile in event.tasks:
             task = TaskState(task_id, event.job, tile, 0, need, kind.ops(event.spec, tile.rows, tile.cols))
             self.tasks[task_id] = task
             self.dead_tasks.pop(task_id, None)
             self.tasks_of[event.job].add(task_id)
-            self._lend(task, [])
+            self._lend(task, [], recorded.at_ms)
 
     # -- tasks ----------------------------------------------------------------------------------------------------
 
@@ -106,21 +108,24 @@ class Fold:
         shape = kind.shape(job.spec)
         if not job.cursor.accepts(event.tile, shape):
             return  # void: see shardy_common/carving.py
-        need = 1 if job.spec.policy == "audit" else job.spec.redundancy
         ops = kind.ops(job.spec, event.tile.rows, event.tile.cols)
+        need = kinds.answers_wanted(job.spec, event.need)
         task = TaskState(event.task, event.job, event.tile, recorded.seq, need, ops)
+        if job.spec.policy == "adaptive" and need == 1:
+            task.lone = len(event.leases) == 1 and self.book.lend(task.id, event.leases[0].worker, ops)
+            task.need = 1 if task.lone else job.spec.redundancy
         self.tasks[event.task] = task
         self.tasks_of[event.job].add(event.task)
         job.cursor = job.cursor.after(event.tile, shape)
         job.tasks_made += 1
         self.touched["jobs"].add(event.job)
-        self._lend(task, event.leases)
+        self._lend(task, event.leases, recorded.at_ms)
 
     def _task_assigned(self, event: ev.TaskAssigned, recorded: Recorded) -> None:
         task = self.tasks.get(event.task)
         if task is not None:
             task.seq = recorded.seq
-            self._lend(task, event.leases)
+            self._lend(task, event.leases, recorded.at_ms)
 
     def _task_expired(self, event: ev.TaskExpired, recorded: Recorded) -> None:
         task = self.tasks.get(event.task)
@@ -130,16 +135,23 @@ class Fold:
             for lease in event.leases:
                 if lease in task.leases and task.leases[lease].state == LIVE:  # not if its result came first
                     self._end_lease(task, lease, EXPIRED)
+                    worker = self.workers.get(task.leases[lease].worker)
+                    if event.cause == "deadline" and worker is not None:
+                        reliability.ran_out(worker, task.leases[lease].lent_ms, recorded.at_ms)
+                        self.touched["workers"].add(worker.id)
 
     def _task_disputed(self, event: ev.TaskDisputed, recorded: Recorded) -> None:
         task = self.tasks.get(event.task)
         if task is not None:
             task.seq = recorded.seq
-            task.need = task.answered + event.need
+            self._share(task)
+            # never fewer than the policy wants: voices that were counted when the dispute was written may be silenced
+            task.need = max(task.answered + event.need, kinds.answers_wanted(self.jobs[task.job].spec))
             self.touched["tasks"].add(task.id)
             self._weigh(task)
 
-    def _task_verified(self, event: ev.TaskVerified, _recorded: Recorded) -> None:
+    def _task_verified(self, event: ev.TaskVerified, recorded: Recorded) -> None:
+        self.book.verified(event.task, event.workers, event.method, event.ops, recorded.at_ms)
         job = self.jobs.get(event.job)
         if job is not None and event.task in self.tasks:
             job.cells_done += event.tile.cells
@@ -162,9 +174,17 @@ class Fold:
         lease = task.leases.get(event.lease)
         if lease is None or lease.worker != event.worker or lease.state in (ANSWERED, FRAUD):
             return
-        self._end_lease(task, event.lease, ANSWERED)
         worker = self.workers.get(event.worker)
-        if worker is None or event.ms < LEARNING_MS_MIN:
+        if self.book.convicted(event.worker):
+            self._end_lease(task, event.lease, FRAUD)
+            return
+        self._end_lease(task, event.lease, ANSWERED)
+        if worker is None:
+            return
+        if worker.strikes:
+            reliability.answered(worker)
+            self.touched["workers"].add(worker.id)
+        if event.ms < LEARNING_MS_MIN:
             return
         seen = task.ops / event.ms / 1e6
         # one result moves the belief by at most a factor of two: a single odd timing does no harm
@@ -185,12 +205,27 @@ class Fold:
         task = self.tasks.get(event.task)
         if task is not None:
             self._end_lease(task, event.lease, FRAUD)
+        if self.book.fraud(event.worker):
+            self._silence(event.worker)
+
+    def _silence(self, worker: str) -> None:
+        """What a liar said elsewhere counts no more: its answers to open tasks were only its word (quorum/task.py
+        does the same), and what it has on trust is replicated. Leases that it still has run out as those of a banned
+        worker."""
+        for task_id in self.book.held_alone(worker):
+            self._share(self.tasks[task_id])
+            self._weigh(self.tasks[task_id])
+        for task in self.tasks.values():
+            for lease_id, lease in task.leases.items():
+                if lease.worker == worker and lease.state == ANSWERED:
+                    self._end_lease(task, lease_id, FRAUD)
 
     # -- workers --------------------------------------------------------------------------------------------------
 
     def _worker_joined(self, event: ev.WorkerJoined, _recorded: Recorded) -> None:
         before = self.workers.get(event.worker)
-        gops = believable_gops(event.probe.gops, PROBE_OPS, event.probe.gateway_ms)
+        claimed = believable_gops(event.probe.gops, PROBE_OPS, event.probe.gateway_ms)
+        gops = reliability.speed_at_join(claimed, before)
         worker = WorkerState(
             event.worker,
             event.session,
@@ -205,6 +240,9 @@ class Fold:
             banned=before.banned if before else False,
             leases=before.leases if before else {},
             queued_ops=before.queued_ops if before else 0,
+            strikes=before.strikes if before else 0,
+            strike_ms=before.strike_ms if before else 0,
+            late_ms=before.late_ms if before else 0,
         )
         self.workers[event.worker] = worker
         self.touched["workers"].add(event.worker)
@@ -238,10 +276,11 @@ class Fold:
 
     # -- shared ---------------------------------------------------------------------------------------------------
 
-    def _lend(self, task: TaskState, leases: list[ev.Lease]) -> None:
+    def _lend(self, task: TaskState, leases: list[ev.Lease], at_ms: int) -> None:
         for lease in leases:
             worker = self.workers.get(lease.worker)
-            task.leases[lease.id] = LeaseState(lease.worker, worker.address if worker else "", lease.deadline_ms)
+            address = worker.address if worker else ""
+            task.leases[lease.id] = LeaseState(lease.worker, address, lease.deadline_ms, LIVE, at_ms)
             if worker is not None:
                 worker.leases[lease.id] = task.id
                 worker.queued_ops += task.ops
@@ -255,6 +294,8 @@ class Fold:
             return
         lease.state = state
         self._unlease(lease.worker, lease_id, task.ops)
+        if state != ANSWERED:
+            self._share(task)
         self.touched["tasks"].add(task.id)
         self._weigh(task)
 
@@ -263,6 +304,14 @@ class Fold:
         if worker is not None and worker.leases.pop(lease_id, None) is not None:
             worker.queued_ops -= ops
             self.touched["workers"].add(worker_id)
+
+    def _share(self, task: TaskState) -> None:
+        """The one worker that had this task on trust will not do: it is replicated from now on."""
+        if task.lone:
+            task.lone = False
+            task.need = kinds.answers_wanted(self.jobs[task.job].spec)
+            self.touched["tasks"].add(task.id)
+            self.book.release(task.id)
 
     def _weigh(self, task: TaskState) -> None:
         if task.counting < task.need:
@@ -277,6 +326,8 @@ class Fold:
         for lease_id, lease in task.leases.items():
             if lease.state == LIVE:
                 self._unlease(lease.worker, lease_id, task.ops)
+        if task.lone:
+            self.book.release(task_id)
         self.wanting.pop(task_id, None)
         self.dead_tasks[task_id] = task
 

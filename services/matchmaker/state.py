@@ -7,13 +7,15 @@ import msgspec
 from shardy_common.carving import Cursor
 from shardy_common.wire.job import JobSpec, Tile
 
+# fraud: the worker was proven wrong, here or elsewhere: it has no voice in this task
 LIVE, ANSWERED, EXPIRED, FAILED, FRAUD = "live", "answered", "expired", "failed", "fraud"
 
 
 class WorkerState(msgspec.Struct):
     """gops: believed speed, learned from results; leases: live ones. absent_ms: when it was lost, 0 while present.
 
-    lost: leases that it came back without at its latest join, which nobody waits for.
+    strikes: times in a row that it let leases run out (reliability.py); late_ms: when it last did. lost: leases that it
+    came back without at its latest join, which nobody waits for.
     """
 
     id: str
@@ -33,6 +35,9 @@ class WorkerState(msgspec.Struct):
     banned: bool = False
     leases: dict[str, str] = {}  # lease id → task id
     queued_ops: int = 0  # of the live leases
+    strikes: int = 0
+    strike_ms: int = 0
+    late_ms: int = 0
     lost: list[str] = []
 
 
@@ -41,11 +46,13 @@ class LeaseState(msgspec.Struct):
     address: str
     deadline_ms: int
     state: str = LIVE
+    lent_ms: int = 0
 
 
 class TaskState(msgspec.Struct):
     """seq: last sequence of the task's own events, what its next one expects (0: a reopened job's, not lent yet).
-    need: answers wanted in all; ops: integer operations of the tile."""
+    need: answers wanted in all; ops: integer operations of the tile. lone: it was given to one worker on trust, and
+    nobody else has it."""
 
     id: str
     job: str
@@ -54,6 +61,7 @@ class TaskState(msgspec.Struct):
     need: int
     ops: int
     leases: dict[str, LeaseState] = {}
+    lone: bool = False
 
     @property
     def counting(self) -> int:

@@ -44,6 +44,14 @@ def tier_for(gops: float, memory_mib: int, has_gpu: bool) -> Tier | None:
     return reached[-1] if reached else None
 
 
+def tier_shown(given: Tier, gops: float, memory_mib: int) -> Tier:
+    """The tier that a device works in: the one it was given, unless the speed that it has shown since is under an
+    eighth of that tier's floor. Then it claimed what it has not got, and is queued for like what it is."""
+    if gops * 8 >= given.gops_min:
+        return given
+    return tier_for(gops, memory_mib, given.needs_gpu) or given
+
+
 def believable_gops(claimed: float, probe_ops: int, gateway_ms: float) -> float:
     """A claim cut to what the gateway's own clock allows. It timed a dependent chain of small products, hand-overs and
     network included, on which a large GPU shows a small part of its speed; more than 500 times what it showed is not

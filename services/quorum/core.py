@@ -2,30 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
 
+from shardy_common import kinds, trust
 from shardy_common.log import Projection, Recorded, Table
-from shardy_quorum.task import FILTERS, Quorum, QuorumJob, QuorumTask
+from shardy_quorum.canary import Canary, Pace, Pacing
+from shardy_quorum.state import QuorumJob, QuorumTask
+from shardy_quorum.task import FILTERS, Quorum
 
 TABLES = [
     Table("jobs", {"id": str, "active": int, "body": bytes}, [["active"]]),
     Table("tasks", {"id": str, "job": str, "active": int, "body": bytes}, [["active"]]),
     Table("agents", {"worker": str, "agent": str}),
+    Table("trust", {"worker": str, "body": bytes}),
+    Table("canaries", {"job": str, "open": int, "body": bytes}, [["open"]]),
+    Table("pace", {"id": int, "body": bytes}),
 ]
-VERSION = 2
+VERSION = 3
 _pack = msgspec.msgpack.Encoder(order="deterministic").encode
 _job = msgspec.msgpack.Decoder(QuorumJob).decode
 _task = msgspec.msgpack.Decoder(QuorumTask).decode
+_record = msgspec.msgpack.Decoder(trust.Record).decode
+_canary = msgspec.msgpack.Decoder(Canary).decode
+_pace = msgspec.msgpack.Decoder(Pace).decode
 
 
 class QuorumCore:
     filters = FILTERS
 
-    def __init__(self) -> None:
-        self.quorum = Quorum()
+    def __init__(
+        self, owns: Callable[[str], bool] = lambda _job: True, pacing: Pacing | None = None, name: str = ""
+    ) -> None:
+        self.quorum = Quorum(owns, pacing, name)
 
     def load(self, projection: Projection) -> None:
         quorum = self.quorum
@@ -40,6 +51,17 @@ class QuorumCore:
             quorum.tasks[task.id] = task
             quorum.tasks_of[task.job].add(task.id)
             quorum.ready[task.id] = None  # whatever was undecided when the last process ended is looked at again
+            if task.lone:
+                job = quorum.jobs[task.job]
+                ops = kinds.KINDS[job.spec.kind].ops(job.spec, task.tile.rows, task.tile.cols)
+                quorum.book.lone[task.id] = (next(iter(task.leases.values())), ops)
+        for worker, body in projection.rows("SELECT worker, body FROM trust"):
+            quorum.book.records[worker] = _record(body)
+        for (body,) in projection.rows("SELECT body FROM canaries WHERE open = 1 ORDER BY job"):
+            canary = _canary(body)
+            quorum.canaries.open[canary.job] = canary
+        for (body,) in projection.rows("SELECT body FROM pace"):
+            quorum.canaries.pace = _pace(body)
 
     def evolve(self, recorded: Recorded) -> None:
         self.quorum.evolve(recorded)
@@ -52,7 +74,15 @@ class QuorumCore:
             "tasks": [(t, q.tasks[t].job, 1, _pack(q.tasks[t])) for t in q.touched_tasks if t in q.tasks]
             + [(t, t.split("-")[0], 0, b"") for t in q.dead_tasks],
             "agents": [(w, q.agents[w]) for w in q.touched_agents],
+            "trust": [(w, _pack(q.book.records[w])) for w in q.book.touched],
+            "canaries": [
+                (job, int(job in q.canaries.open), _pack(q.canaries.open[job]) if job in q.canaries.open else b"")
+                for job in q.canaries.touched
+            ],
+            "pace": [(0, _pack(q.canaries.pace))] if q.canaries.pace_touched else [],
         }
-        for names in (q.touched_jobs, q.touched_tasks, q.touched_agents, q.dead_jobs, q.dead_tasks):
+        q.canaries.pace_touched = False
+        touched = (q.touched_jobs, q.touched_tasks, q.touched_agents, q.book.touched, q.canaries.touched)
+        for names in (*touched, q.dead_jobs, q.dead_tasks):
             names.clear()
         return {table: rows for table, rows in out.items() if rows}

@@ -7,84 +7,29 @@ hands their findings to `judge`, which returns the appends that follow from them
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
-import msgspec
-
-from shardy_common import kinds
-from shardy_common.carving import Cursor
+from shardy_common import kinds, trust
 from shardy_common.log import Append, Recorded
 from shardy_common.wire import events as ev
 from shardy_common.wire import subjects
-from shardy_common.wire.job import JobSpec, Tile
+from shardy_quorum.canary import Canaries, Pacing
+from shardy_quorum.state import Examination, Findings, QuorumJob, QuorumTask, Vote
 from shardy_quorum.tally import Agreed, Disputed, verdict
 
 
-class QuorumJob(msgspec.Struct):
-    id: str
-    spec: JobSpec
-    trace: str
-    cursor: Cursor = Cursor()
-
-
-class Vote(msgspec.Struct, array_like=True):
-    worker: str
-    digest: str
-    size: int
-
-
-class QuorumTask(msgspec.Struct):
-    """seq: last sequence of the task's own events. asked: answers that make a lack of agreement a dispute.
-
-    leases: worker by lease; votes: by lease; condemned: leases whose result was proven wrong.
-    """
-
-    id: str
-    job: str
-    tile: Tile
-    seq: int
-    asked: int
-    leases: dict[str, str] = {}
-    votes: dict[str, Vote] = {}
-    condemned: list[str] = []
-
-    def standing(self) -> dict[str, str]:
-        """Digest by lease of the votes that are not proven wrong."""
-        return {lease: vote.digest for lease, vote in self.votes.items() if lease not in self.condemned}
-
-
-@dataclass(frozen=True, slots=True)
-class Examination:
-    """Look at the bytes. purpose: audit (Freivalds on each digest) or compare (recompute where two results differ)."""
-
-    task: str
-    job: str
-    spec: JobSpec
-    tile: Tile
-    digests: tuple[str, ...]
-    purpose: str
-
-
-@dataclass(slots=True)
-class Findings:
-    """wrong: digest → a wrong row of the tile, for results proven wrong; right: digests that passed.
-
-    missing: digests whose bytes could not be read, so nothing was decided about them.
-    """
-
-    task: str
-    wrong: dict[str, int] = field(default_factory=dict)
-    right: list[str] = field(default_factory=list)
-    missing: list[str] = field(default_factory=list)
-
-
 class Quorum:
-    def __init__(self, owns: Callable[[str], bool] = lambda _task: True) -> None:
+    """owns: the jobs that this replica judges; by job, so that results of one are audited together."""
+
+    def __init__(
+        self, owns: Callable[[str], bool] = lambda _job: True, pacing: Pacing | None = None, name: str = ""
+    ) -> None:
         self.jobs: dict[str, QuorumJob] = {}
         self.tasks: dict[str, QuorumTask] = {}
         self.tasks_of: dict[str, set[str]] = {}
         self.agents: dict[str, str] = {}
+        self.book = trust.Book()
+        self.canaries = Canaries(pacing or Pacing(), name)
         self.ready: dict[str, None] = {}
         self.busy: set[str] = set()  # decided or under examination, not read back yet
         self.touched_tasks: set[str] = set()
@@ -104,12 +49,16 @@ class Quorum:
 
     def _job_submitted(self, event: ev.JobSubmitted, recorded: Recorded) -> None:
         self.jobs[event.job] = QuorumJob(event.job, event.spec, recorded.trace)
+        if event.spec.policy == kinds.CANARY:
+            self.canaries.submitted(event.job, recorded.seq)
         self.tasks_of[event.job] = set()
         self.touched_jobs.add(event.job)
 
     def _job_ended(self, event: Any, _recorded: Recorded) -> None:
-        if self.jobs.pop(event.job, None) is None:
+        job = self.jobs.pop(event.job, None)
+        if job is None:
             return
+        self.canaries.ended(event.job, job.spec, isinstance(event, ev.JobCompleted))
         self.dead_jobs.add(event.job)
         for task in self.tasks_of.pop(event.job, set()):
             self._drop(task)
@@ -121,7 +70,7 @@ class Quorum:
         self.dead_jobs.discard(event.job)
         self.tasks_of[event.job] = set()
         self.touched_jobs.add(event.job)
-        need = 1 if event.spec.policy == "audit" else event.spec.redundancy
+        need = kinds.answers_wanted(event.spec)
         for task_id, tile in event.tasks:
             self.tasks[task_id] = QuorumTask(task_id, event.job, tile, 0, need)
             self.dead_tasks.discard(task_id)
@@ -137,9 +86,14 @@ class Quorum:
             return  # void: see shardy_common/carving.py
         job.cursor = job.cursor.after(event.tile, shape)
         self.touched_jobs.add(event.job)
-        need = 1 if job.spec.policy == "audit" else job.spec.redundancy
+        need = kinds.answers_wanted(job.spec, event.need)
         leases = {lease.id: lease.worker for lease in event.leases}
-        self.tasks[event.task] = QuorumTask(event.task, event.job, event.tile, recorded.seq, need, leases)
+        task = QuorumTask(event.task, event.job, event.tile, recorded.seq, need, leases)
+        if job.spec.policy == "adaptive" and need == 1:
+            ops = kinds.KINDS[job.spec.kind].ops(job.spec, event.tile.rows, event.tile.cols)
+            task.lone = len(leases) == 1 and self.book.lend(task.id, event.leases[0].worker, ops)
+            task.asked = 1 if task.lone else job.spec.redundancy
+        self.tasks[event.task] = task
         self.tasks_of[event.job].add(event.task)
         self.touched_tasks.add(event.task)
 
@@ -156,15 +110,48 @@ class Quorum:
         if task is not None:  # the lease stays known: a late result of its own worker is still a vote
             task.seq = recorded.seq
             self.touched_tasks.add(event.task)
+            for lease in event.leases:
+                self._lease_ended(task, lease)
+
+    def _result_failed(self, event: ev.ResultFailed, _recorded: Recorded) -> None:
+        task = self.tasks.get(event.task)
+        if task is not None and task.leases.get(event.lease) == event.worker:
+            self._lease_ended(task, event.lease)
+
+    def _lease_ended(self, task: QuorumTask, lease: str) -> None:
+        """Without an answer, unless that came first. A task that one worker had on trust is replicated from now on; a
+        canary is over."""
+        if lease in task.votes or lease not in task.leases:
+            return
+        if task.lone:
+            self._share(task)
+        elif not task.missed and self.jobs[task.job].spec.policy == kinds.CANARY:
+            task.missed = True
+            self.touched_tasks.add(task.id)
+            self.ready[task.id] = None
+
+    def _share(self, task: QuorumTask) -> None:
+        task.lone = False
+        task.asked = kinds.answers_wanted(self.jobs[task.job].spec)
+        self.book.release(task.id)
+        self.touched_tasks.add(task.id)
 
     def _task_disputed(self, event: ev.TaskDisputed, recorded: Recorded) -> None:
         task = self.tasks.get(event.task)
         if task is not None:
             task.seq = recorded.seq
+            if task.lone:
+                self._share(task)
             task.asked = len(task.standing()) + event.need
             self.touched_tasks.add(event.task)
             self.busy.discard(event.task)
             self.ready[event.task] = None  # a vote that came meanwhile may have settled it
+
+    def _task_verified(self, event: ev.TaskVerified, recorded: Recorded) -> None:
+        self.book.verified(event.task, event.workers, event.method, event.ops, recorded.at_ms)
+        if event.method != "canary":
+            self.canaries.counted()
+        self._task_ended(event, recorded)
 
     def _task_ended(self, event: Any, _recorded: Recorded) -> None:
         if event.task in self.tasks:
@@ -177,6 +164,8 @@ class Quorum:
             return
         if any(vote.worker == event.worker for vote in task.votes.values()):
             return  # one voice per worker, however many leases of the task it had
+        if self.book.convicted(event.worker):
+            return  # and none once it was proven wrong
         task.votes[event.lease] = Vote(event.worker, event.digest, event.size)
         self.touched_tasks.add(event.task)
         self.ready[event.task] = None
@@ -188,6 +177,22 @@ class Quorum:
             self.touched_tasks.add(event.task)
             self.busy.discard(event.task)
             self.ready[event.task] = None
+            if task.lone:
+                self._share(task)
+        if self.book.fraud(event.worker):
+            self._silence(event.worker)
+
+    def _silence(self, worker: str) -> None:
+        """What a liar said elsewhere counts no more, and what it has on trust is replicated (matchmaker/fold.py does
+        the same). Nothing of it is proven wrong by that, so nothing of it is condemned."""
+        for task_id in self.book.held_alone(worker):
+            self._share(self.tasks[task_id])
+        for task in self.tasks.values():
+            for lease, vote in task.votes.items():
+                if vote.worker == worker and lease not in task.condemned:
+                    task.silenced.append(lease)
+                    self.touched_tasks.add(task.id)
+                    self.ready[task.id] = None
 
     def _worker_joined(self, event: ev.WorkerJoined, _recorded: Recorded) -> None:
         if self.agents.get(event.worker) != event.agent:
@@ -195,28 +200,39 @@ class Quorum:
             self.touched_agents.add(event.worker)
 
     def _drop(self, task: str) -> None:
-        if self.tasks.pop(task, None) is not None:
+        dropped = self.tasks.pop(task, None)
+        if dropped is not None:
             self.dead_tasks.add(task)
+            if dropped.lone:
+                self.book.release(task)
         self.ready.pop(task, None)
         self.busy.discard(task)
 
     # -- decisions ------------------------------------------------------------------------------------------------
 
-    def decide(self) -> tuple[list[Append], list[Examination]]:
-        appends: list[Append] = []
+    def decide(self, now_ms: int = 0) -> tuple[list[Append], list[Examination]]:
+        """now_ms: only canaries go by the clock."""
+        appends: list[Append] = self.canaries.decide(now_ms) if self.canaries.open else []
         examinations: list[Examination] = []
         ready, self.ready = self.ready, {}
         for task_id in ready:
             task = self.tasks.get(task_id)
             if task is None:
                 continue
-            if task_id in self.busy or not self.owns(task_id):
-                continue  # read-back or the owner brings it up again
+            if task_id in self.busy or not self.owns(task.job):
+                continue  # read-back brings it up again, or its owner decides it; review() if that changes
             job = self.jobs[task.job]
             standing = task.standing()
             if job.spec.policy == "audit":
                 if standing:
                     self._examine(examinations, task, job, standing, "audit")
+                continue
+            if task.lone:
+                if standing:
+                    appends.append(self._verified(task, job, *standing.values(), trust.TRUST, 0))
+                continue
+            if job.spec.policy == kinds.CANARY:
+                self._canary(task, job, standing, appends, examinations)
                 continue
             outcome = verdict(standing, job.spec.redundancy, task.asked)
             if isinstance(outcome, Agreed):
@@ -233,6 +249,28 @@ class Quorum:
                     appends.append(self._disputed(task, standing))
         return appends, examinations
 
+    def review(self) -> None:
+        """Other replicas came or went, so this one may own what it passed over: look at all undecided tasks again."""
+        self.ready.update(dict.fromkeys(self.tasks))
+
+    def _canary(
+        self,
+        task: QuorumTask,
+        job: QuorumJob,
+        standing: dict[str, str],
+        appends: list[Append],
+        examinations: list[Examination],
+    ) -> None:
+        canary = self.canaries.open.get(job.id)
+        digest = next(iter(standing.values()), "")
+        if canary is None or task.missed or task.condemned:
+            appends += self.canaries.cancel(job.id)
+        elif digest == canary.digest:
+            appends.append(self._verified(task, job, digest, kinds.CANARY, 0))
+        elif standing:  # it differs: the bytes must say where, before anybody is blamed
+            auditable = kinds.KINDS[job.spec.kind].auditable
+            self._examine(examinations, task, job, standing, "audit" if auditable else "recompute")
+
     def judge(self, findings: Findings) -> list[Append]:
         """What follows from looking at the bytes: frauds named, then the verdict, if one right result is left."""
         task = self.tasks.get(findings.task)
@@ -243,6 +281,7 @@ class Quorum:
         standing = task.standing()
         method = "audit" if kinds.KINDS[job.spec.kind].auditable else "recompute"
         rounds = job.spec.audit_rounds if method == "audit" else 0
+        canary = self.canaries.open.get(task.job)
         out: list[Append] = []
         for lease, digest in standing.items():
             if digest in findings.wrong:
@@ -257,8 +296,12 @@ class Quorum:
                     findings.wrong[digest],
                     rounds,
                     self.agents.get(vote.worker, ""),
+                    canary.digest if canary is not None else "",
                 )
                 out.append(Append(fraud, f"fraud/{lease}", trace=job.trace))
+        if canary is not None:
+            # not proven wrong, and yet not what was computed here: bytes that are gone, or a fault of our own
+            return out or self.canaries.cancel(task.job)
         right = next((d for d in standing.values() if d in findings.right), None)
         if method == "recompute" and list(standing.values()).count(right or "") < job.spec.redundancy:
             right = None  # one recomputed segment proves the others wrong, but not the rest of this result right
@@ -267,15 +310,24 @@ class Quorum:
             out.append(self._verified(task, job, right, how, rounds))
         elif not out and (findings.missing or method == "recompute"):  # bytes gone, nothing proven: ask others
             out.append(self._disputed(task, standing))
-        if not out:
+        if not out:  # those examined have been silenced meanwhile; others may have come
             self.busy.discard(task.id)
+            self.ready[task.id] = None
         return out
 
     def settled(self, item: Append, accepted: bool) -> None:
         """A refused or lost append frees its task to be decided again."""
-        if not accepted and isinstance(item.event, (ev.TaskVerified, ev.TaskDisputed, ev.FraudDetected)):
-            self.busy.discard(item.event.task)
-            self.ready[item.event.task] = None
+        event = item.event
+        if accepted:
+            return
+        if isinstance(event, (ev.TaskVerified, ev.TaskDisputed, ev.FraudDetected)):
+            self.busy.discard(event.task)
+            self.ready[event.task] = None
+        elif isinstance(event, (ev.CanaryPrepared, ev.JobSubmitted, ev.JobCancelled)):
+            self.canaries.refused(event)
+            for task in self.tasks_of.get(event.job, ()):
+                self.busy.discard(task)
+                self.ready[task] = None
 
     def _examine(
         self, out: list[Examination], task: QuorumTask, job: QuorumJob, standing: dict[str, str], purpose: str
@@ -289,7 +341,7 @@ class Quorum:
 
     def _verified(self, task: QuorumTask, job: QuorumJob, digest: str, method: str, rounds: int) -> Append:
         self.busy.add(task.id)
-        votes = [v for lease, v in task.votes.items() if v.digest == digest and lease not in task.condemned]
+        votes = [task.votes[lease] for lease, voted in task.standing().items() if voted == digest]
         kind = kinds.KINDS[job.spec.kind]
         event = ev.TaskVerified(
             task.id,
@@ -327,10 +379,12 @@ _HANDLERS: dict[type | None, Callable[[Quorum, Any, Recorded], None]] = {
     ev.TaskAssigned: Quorum._task_assigned,
     ev.TaskExpired: Quorum._task_expired,
     ev.TaskDisputed: Quorum._task_disputed,
-    ev.TaskVerified: Quorum._task_ended,
+    ev.TaskVerified: Quorum._task_verified,
     ev.TaskUnresolved: Quorum._task_ended,
     ev.ResultSubmitted: Quorum._result_submitted,
+    ev.ResultFailed: Quorum._result_failed,
+    ev.CanaryPrepared: lambda quorum, event, recorded: quorum.canaries.prepared(event, recorded),
     ev.FraudDetected: Quorum._fraud_detected,
     ev.WorkerJoined: Quorum._worker_joined,
 }
-FILTERS = ["job.*.*", "task.*.*", "result.submitted.*", "fraud.detected.*", "worker.joined.*"]
+FILTERS = ["job.*.*", "task.*.*", "result.*.*", "fraud.detected.*", "worker.joined.*", "canary.prepared.*"]

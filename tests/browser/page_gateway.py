@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from browser_harness import PAGE
-from fake_gateway import FakeGateway
+from fake_gateway import ScriptGateway
 from starlette.responses import Response
 from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
-from starlette.websockets import WebSocket
 
 HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
@@ -27,7 +26,7 @@ class Page(StaticFiles):
         return response
 
 
-class PageGateway(FakeGateway):
+class PageGateway(ScriptGateway):
     """Use as `async with PageGateway() as gateway:`; the page is at `gateway.url`."""
 
     async def __aenter__(self) -> PageGateway:
@@ -35,11 +34,3 @@ class PageGateway(FakeGateway):
         app: Any = self._server.config.app
         app.router.routes.append(Mount("/", Page(directory=PAGE, html=True)))
         return self
-
-    async def _recv(self, socket: WebSocket) -> tuple[dict[str, Any], list[memoryview]]:
-        """A whole float may come as an integer (§1.1), which JavaScript can't tell apart."""
-        header, segments = await super()._recv(socket)
-        for name in ("ms", "gops"):
-            if type(header.get(name)) is int:
-                header[name] = float(header[name])
-        return header, segments

@@ -202,6 +202,26 @@ async def test_stop_leaves_while_computing(gateway: PageGateway, open_page: Open
     await asyncio.wait_for(session.closed.wait(), 2)
 
 
+async def test_what_the_mesh_verified_is_shown_without_moving_anything(gateway: PageGateway, open_page: Open) -> None:
+    gateway.heartbeat_s = 0.05
+    page = await open_page(gateway.url, backend="wasm")
+    await joined(gateway)
+    await until(page, "s.tier !== null")
+    assert await page.inner_text("#verified") == "–" and await page.inner_text("#credit") == "–"
+    places = "() => [...document.querySelectorAll('main *')].map((e) => [e.id, e.offsetTop, e.offsetLeft])"
+    before = await page.evaluate(places)
+    gateway.credit = {"tasks": 1200, "ops": 3_500_000_000}
+    await until(page, "s.credit !== null")
+    await page.wait_for_function("() => document.getElementById('credit').textContent === '3.5'", timeout=5000)
+    assert await page.inner_text("#verified") == "1,200"
+    assert await page.inner_text("#done") == "0", "what is done here is counted here"
+    assert await page.evaluate(places) == before
+    gateway.credit = {"tasks": 123_456_789_012, "ops": 2**62}
+    await until(page, "s.credit.tasks > 2000")
+    await page.wait_for_function("() => document.getElementById('credit').textContent.includes('million')")
+    assert await page.evaluate(places) == before
+
+
 async def test_cancelled_leases_are_not_worked(gateway: PageGateway, open_page: Open) -> None:
     await open_page(gateway.url, backend="wasm")
     session = await joined(gateway)

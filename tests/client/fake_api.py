@@ -2,36 +2,45 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
+import json
 import re
 import threading
 import time
+from collections.abc import AsyncIterator
 from typing import Any
 
 import numpy as np
 import uvicorn
 from blake3 import blake3
+from fake_operating import FRAUD, WORKER, FakeOperating
+from fake_uploads import WHOLE_BYTES_MAX, FakeUploads
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from shardy_common.wire import frame
 
 KEY = "test-key"
+OPERATOR = "test-operator"
+SCOPES = {KEY: {"submit"}, OPERATOR: {"operate"}}
 FRAME = "application/vnd.shardy.frame"
 
 
 class Problem(Exception):
     def __init__(self, status: int, detail: str, **more: Any) -> None:
         super().__init__(detail)
-        self.body = {"type": "about:blank", "title": "Refused", "status": status, "detail": detail, **more}
+        self.headers = more.pop("headers", {})
+        self.body = {"type": "/problems/refused", "title": "Refused", "status": status, "detail": detail, **more}
 
 
 class FakeApi:
     """Jobs complete after `steps` looks at them; `fail` makes them fail with that reason."""
 
     def __init__(self) -> None:
+        self.uploads, self.operating = FakeUploads(), FakeOperating()
         self.reset()
 
     def reset(self) -> None:
@@ -45,20 +54,40 @@ class FakeApi:
         self.refuse: Problem | None = None
         self.broken_result: bytes | None = None
         self.frauds: list[dict[str, Any]] = []
+        self.waiting_for: str | None = None
+        self.streams = True
+        self.refusals: list[Problem] = []
+        self.idempotent: dict[str, tuple[str, str]] = {}
+        self.uploads.reset(self.blobs)
+        self.operating.reset()
 
     def start(self) -> None:
         routes = [
-            Route("/healthz", self._plain({"status": "ok"})),
-            Route("/v1/blobs/{digest}", self._guard(self._blob), methods=["HEAD", "PUT"]),
-            Route("/v1/jobs", self._guard(self._submit), methods=["POST"]),
-            Route("/v1/jobs", self._guard(self._list), methods=["GET"]),
-            Route("/v1/jobs/{id}", self._guard(self._status)),
-            Route("/v1/jobs/{id}/cancel", self._guard(self._cancel), methods=["POST"]),
-            Route("/v1/jobs/{id}/tasks", self._guard(self._tasks)),
-            Route("/v1/jobs/{id}/result/{part}", self._guard(self._result)),
-            Route("/v1/workers", self._guard(self._named("workers", [WORKER]))),
-            Route("/v1/frauds", self._guard(self._listed_frauds)),
-            Route("/v1/dlq", self._guard(self._named("entries", []))),
+            Route("/healthz", self._healthz),
+            self._route("/v1/mesh", self.operating.mesh),
+            self._route("/v1/blobs/{digest}", self._blob, "submit", "HEAD", "PUT"),
+            self._route("/v1/uploads/{digest}", self.uploads.handle, "submit", "HEAD", "PATCH", "DELETE"),
+            self._route("/v1/jobs", self._submit, "submit", "POST"),
+            self._route("/v1/jobs", self._list, "submit"),
+            self._route("/v1/jobs/{id}", self._status, "submit"),
+            self._route("/v1/jobs/{id}/cancel", self._cancel, "submit", "POST"),
+            self._route("/v1/jobs/{id}/events", self._events, "submit"),
+            self._route("/v1/jobs/{id}/tasks", self._tasks, "submit"),
+            self._route("/v1/jobs/{id}/result/{part}", self._result, "submit"),
+            self._route("/v1/jobs/{id}/receipt", self._receipt, "submit"),
+            self._route("/v1/jobs/{id}/tasks/{task}/receipt", self._receipt, "submit"),
+            self._route("/v1/workers", self.operating.workers),
+            self._route("/v1/workers/{id}", self.operating.worker),
+            self._route("/v1/frauds", self._listed_frauds),
+            self._route("/v1/credit", self.operating.credit),
+            self._route("/v1/credit/ledger", self.operating.entries),
+            self._route("/v1/credit/export", self.operating.export),
+            self._route("/v1/dlq", self.operating.dlq, "operate"),
+            self._route("/v1/dlq/{entry}", self.operating.letter, "operate"),
+            self._route("/v1/dlq/{entry}/{act}", self.operating.letter, "operate", "POST"),
+            self._route("/v1/keys", self.operating.all_keys, "operate", "GET", "POST"),
+            self._route("/v1/keys/{id}/rotate", self.operating.one_key, "operate", "POST"),
+            self._route("/v1/keys/{id}", self.operating.one_key, "operate", "DELETE"),
         ]
         config = uvicorn.Config(Starlette(routes=routes), host="127.0.0.1", port=0, log_level="error", lifespan="off")
         self._server = uvicorn.Server(config)
@@ -74,33 +103,29 @@ class FakeApi:
 
     # --- plumbing -------------------------------------------------------------------------------------------
 
-    def _plain(self, body: dict[str, Any]) -> Any:
-        async def answer(_: Request) -> Response:
-            return JSONResponse(body)
+    async def _healthz(self, _: Request) -> Response:
+        return JSONResponse({"status": "ok"})
 
-        return answer
-
-    def _guard(self, handler: Any) -> Any:
+    def _route(self, path: str, handler: Any, scope: str = "", *methods: str) -> Route:
         async def guarded(request: Request) -> Response:
             self.requests.append((request.method, request.url.path))
             self.connections.add(request.client)
             try:
-                if request.headers.get("authorization") != f"Bearer {KEY}":
+                scopes = SCOPES.get(request.headers.get("authorization", "").removeprefix("Bearer "))
+                if scopes is None:
                     raise Problem(401, "this API key is not known")
+                if scope and scope not in scopes:
+                    raise Problem(403, f"this API key may not do that: it needs the scope {scope}")
                 if self.refuse is not None:
                     raise self.refuse
+                if self.refusals:
+                    raise self.refusals.pop(0)
                 return await handler(request)
             except Problem as problem:
                 media = "application/problem+json"
-                return JSONResponse(problem.body, problem.body["status"], media_type=media)
+                return JSONResponse(problem.body, problem.body["status"], problem.headers, media)
 
-        return guarded
-
-    def _named(self, name: str, value: list[Any]) -> Any:
-        async def answer(_: Request) -> Response:
-            return JSONResponse({name: value})
-
-        return answer
+        return Route(path, guarded, methods=list(methods) or ["GET"])
 
     # --- calls ----------------------------------------------------------------------------------------------
 
@@ -111,23 +136,33 @@ class FakeApi:
             return Response(status_code=200 if digest in self.blobs else 404)
         assert digest not in self.blobs, "uploaded twice"
         data = await request.body()
+        assert len(data) <= WHOLE_BYTES_MAX, "large blobs go in pieces"
         assert request.headers["content-length"] == str(len(data)) and blake3(data).hexdigest() == digest
         self.blobs[digest] = data
         return JSONResponse({"digest": digest, "bytes": len(data)}, 201)
 
     def _operand(self, fields: dict[str, Any], segments: list[memoryview]) -> np.ndarray:
         data = bytes(segments[fields["s"]]) if "s" in fields else self.blobs[fields["digest"]]
-        assert ("s" in fields) == (len(data) <= 256 * 1024), "inline up to 256 KiB, stored above"
+        assert "s" not in fields or len(data) <= 256 * 1024, "inline up to 256 KiB, stored above"
         return np.frombuffer(data, fields["dtype"]).reshape(fields["rows"], fields["cols"])
 
     async def _submit(self, request: Request) -> Response:
         body, segments = await request.body(), []
+        key = request.headers["idempotency-key"]
+        assert re.fullmatch("[!-~]{1,128}", key)
+        fingerprint = blake3(body).hexdigest()
+        if key in self.idempotent:
+            same, name = self.idempotent[key]
+            if same != fingerprint:
+                raise Problem(422, "this idempotency key was used for another job")
+            return JSONResponse(self._look(name, request), 200, {"Idempotent-Replayed": "true"})
         if request.headers["content-type"] == FRAME:
             job, segments = frame.decode(body)
             assert job.pop("t") == "job"
         else:
             job = await request.json()
         name = f"j{len(self.jobs) + 1}"
+        self.idempotent[key] = (fingerprint, name)
         operands = {key: self._operand(job[key], segments) for key in ("a", "b", "x") if key in job}
         if job["kind"] == "matmul":
             a, b = operands["a"], operands["b"]
@@ -150,6 +185,8 @@ class FakeApi:
             "progress": {"cells_done": 0, "cells": cells, "tasks_verified": 0, "tasks_active": 1},
             "frauds": self.frauds,
             "error": None,
+            "waiting_for": self.waiting_for,
+            "usage": {"ops": 2 * cells, "ops_replicas": 4 * cells},
             "created_ms": int(time.time() * 1000),
             "ended_ms": None,
             "result": {k: {"dtype": str(v.dtype), "shape": list(v.shape)} for k, v in parts.items()},
@@ -162,13 +199,17 @@ class FakeApi:
         if name not in self.jobs:
             raise Problem(404, "you have no job of this id")
         job = self.jobs[name]
-        if job["state"] == "running" and "wait" in request.query_params:
+        if "wait" in request.query_params:
+            self._step(job)
+        return {key: value for key, value in job.items() if key not in ("submitted", "left")}
+
+    def _step(self, job: dict[str, Any]) -> None:
+        if job["state"] == "running":
             job["left"] -= 1
             done = job["progress"]["cells"] if job["left"] < 0 else job["progress"]["cells"] // 2
             job["progress"] = {**job["progress"], "cells_done": done}
             if job["left"] < 0:
                 job["state"], job["error"] = ("failed", self.fail) if self.fail else ("completed", None)
-        return {key: value for key, value in job.items() if key not in ("submitted", "left")}
 
     async def _list(self, request: Request) -> Response:
         limit = int(request.query_params["limit"])
@@ -180,11 +221,35 @@ class FakeApi:
         return JSONResponse(self._look(request.path_params["id"], request))
 
     async def _cancel(self, request: Request) -> Response:
+        self._look(request.path_params["id"], request)
         job = self.jobs[request.path_params["id"]]
         if job["state"] != "running":
             raise Problem(409, f"the job has ended already: it is {job['state']}")
         job["state"] = "cancelled"
         return JSONResponse(self._look(job["id"], request))
+
+    async def _events(self, request: Request) -> Response:
+        name = request.path_params["id"]
+        if not self.streams:
+            raise Problem(404, "there are no events here")
+        self._look(name, request)
+        assert request.headers["accept"] == "text/event-stream"
+
+        async def events() -> AsyncIterator[bytes]:
+            while True:
+                self._step(self.jobs[name])
+                ended = self.jobs[name]["state"] != "running"
+                data = json.dumps(self._look(name, request))
+                yield f": a comment\n\nevent: {'end' if ended else 'progress'}\ndata: {data}\n\n".encode()
+                if ended:
+                    return
+                await asyncio.sleep(0.01)
+
+        return StreamingResponse(events(), media_type="text/event-stream")
+
+    async def _receipt(self, request: Request) -> Response:
+        self._look(request.path_params["id"], request)
+        return JSONResponse({"statement": dict(request.path_params), "signature": {"key": "", "sig": ""}})
 
     async def _tasks(self, _: Request) -> Response:
         task = {"id": "t1", "row0": 0, "rows": 4, "col0": 0, "cols": 5, "state": "verified", "method": "audit"}
@@ -201,15 +266,7 @@ class FakeApi:
         return Response(body.getvalue(), media_type="application/x-npy")
 
     async def _listed_frauds(self, _: Request) -> Response:
-        return JSONResponse({"frauds": self.frauds})
+        return JSONResponse({"frauds": self.frauds, "next": None})
 
 
-FRAUD = {
-    "task": "t1", "job": "j1", "worker": "12D3KooWliar", "name": "native/0.1 liar", "method": "audit", "row": 7,
-    "rounds": 2, "at_ms": 1,
-}  # fmt: skip
-WORKER = {
-    "id": "12D3KooWabcdefgh", "name": "native/0.1 bench", "present": True, "banned": False, "tier": "wasm-laptop",
-    "backend": "wasm", "gpu": None, "gops": 23.4, "memory_mib": 512, "tasks_verified": 7, "ops_verified": 9e9,
-    "joined_ms": 1,
-}  # fmt: skip
+__all__ = ["FRAUD", "KEY", "OPERATOR", "WORKER", "FakeApi", "Problem"]

@@ -11,11 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import Result
+from cli_runner import invoke
 from fake_api import FRAUD, KEY, FakeApi, Problem
-from typer.testing import CliRunner
-
-from shardy_client.cli import app
+from typer.testing import Result
 
 Run = Callable[..., Result]
 
@@ -26,7 +24,7 @@ def run(api: FakeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SHARDY_URL", api.url)
     monkeypatch.setenv("SHARDY_KEY", KEY)
-    return lambda *args: CliRunner().invoke(app, [*map(str, args)])
+    return invoke
 
 
 def save(name: str, rows: int, cols: int, dtype: str = "int8") -> np.ndarray:
@@ -93,7 +91,7 @@ def test_detached_jobs_are_found_again(run: Run, api: FakeApi) -> None:
         (["a.npy", "b.npy", "-o", "."], "it is a folder"),
         (["a.npy", "a.npy", "-o", "c.npy"], "inner lengths differ"),
         (["wide.npy", "b.npy", "-o", "c.npy"], "int64"),
-        (["a.npy", "b.npy", "-o", "c.npy", "--policy", "trust"], "'quorum' or 'audit'"),
+        (["a.npy", "b.npy", "-o", "c.npy", "--policy", "trust"], "'audit' or 'adaptive'"),
         (["a.npy", "b.npy", "-o", "c.npy", "--part", "d"], "--part"),
     ],
 )
@@ -111,6 +109,9 @@ def test_usage_errors_are_exit_2(run: Run) -> None:
     assert run("jobs", "--limit", "many").exit_code == 2
     assert run("jobs", "--limit", 0).exit_code == 2
     assert run("worker", "--backend", "abacus", "--ephemeral").exit_code == 2
+    assert only_line(run("matmul")) == "error: Missing argument 'A' (see: shardy matmul --help)"
+    assert "No such option: --fast" in only_line(run("jobs", "--fast"))
+    assert "shardy dlq discard --help" in only_line(run("dlq", "discard", "task-t1"))
     assert run("worker", "--threads", 0, "--ephemeral").exit_code == 2
     assert run("up", "--port", 70_000).exit_code == 2
 
@@ -146,7 +147,7 @@ def test_cancel(run: Run, api: FakeApi) -> None:
     assert run("cancel", "j1").exit_code == 4
 
 
-@pytest.mark.parametrize("command", ["jobs", "workers", "frauds", "dlq"])
+@pytest.mark.parametrize("command", ["jobs", "workers", "frauds", "credit"])
 def test_every_list_has_a_sentence_for_nothing_a_table_and_json(run: Run, api: FakeApi, command: str) -> None:
     plain = run(command)
     assert plain.exit_code == 0 and plain.stdout.strip()
@@ -170,11 +171,14 @@ def test_doctor_names_what_is_missing(run: Run, monkeypatch: pytest.MonkeyPatch)
     result = run("doctor", "--json")
     found = {check["name"]: check for check in json.loads(result.stdout)}
     assert not found["Chromium"]["ok"] and "apt install chromium" in found["Chromium"]["remedy"]
-    assert found["engine (WebAssembly)"]["ok"] and found["mesh"]["ok"]
+    assert found["engine (WebAssembly)"]["ok"] and found["mesh"]["ok"] and "version 0.1.0" in found["mesh"]["detail"]
+    assert found["clock"]["ok"] and "the mesh's" in found["port"]["detail"] and "SHARDY_KEY" in found["keys"]["detail"]
+    for name in ("Node.js", "Docker", "disk space", "free memory", "nats-server", "graphics adapter", "worker page"):
+        assert found[name]["ok"] or found[name]["remedy"], name
 
 
 def test_help_teaches(run: Run) -> None:
-    for name in ("matmul", "stream", "worker", "job", "workers", "up", "rebuild", "doctor"):
+    for name in ("matmul", "stream", "worker", "job", "workers", "up", "rebuild", "doctor", "verify", "dlq", "keys"):
         result = run(name, "--help")
         assert result.exit_code == 0 and len(result.stdout) > 300, name
 

@@ -52,15 +52,16 @@ class Workers:
         self.stack, self.folder = stack, folder
         self.running: dict[str, asyncio.subprocess.Process] = {}
 
-    async def start(self, *names: str, joined: bool = True, **options: Any) -> None:
-        """Start workers; joined: wait until the mesh lists them with a tier. options: those of workerproc.py."""
+    async def start(self, *names: str, joined: bool = True, url: str = "", **options: Any) -> None:
+        """Start workers; joined: wait until the mesh lists them with a tier. url: of another gateway than the first.
+        options: those of workerproc.py."""
         flags = [part for name, value in options.items() for part in (f"--{name.replace('_', '-')}", str(value))]
         for name in names:
             with open(self.folder / f"{name}.log", "ab") as log:  # noqa: ASYNC230 - a moment
                 self.running[name] = await asyncio.create_subprocess_exec(
                     sys.executable,
                     str(PROGRAM),
-                    self.stack.url,
+                    url or self.stack.url,
                     name,
                     *flags,
                     stdin=asyncio.subprocess.DEVNULL,

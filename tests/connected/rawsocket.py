@@ -24,6 +24,7 @@ from shardy_common.stack import Stack
 
 Header = dict[str, Any]
 TAG = b"shardy-join-v1\x00"
+RESULTS_TAG = b"shardy-results-v2\0"
 ANSWER_S = 60.0
 
 
@@ -58,11 +59,26 @@ def unframe(data: bytes) -> tuple[Header, list[bytes]]:
     return header, segments
 
 
+def leaf_of(result: Header) -> bytes:
+    """§5.1: lease, digest and length."""
+    words = b"\0shardy-result-v2\0" + result["lease"].encode() + b"\0" + result["digest"]
+    return blake3(words + struct.pack("<Q", result["len"])).digest()
+
+
+def tree(leaves: list[bytes]) -> bytes:
+    """RFC 9162 §2.1, as it is written there."""
+    if len(leaves) == 1:
+        return leaves[0]
+    half = 1 << (len(leaves) - 1).bit_length() - 1
+    return blake3(b"\1" + tree(leaves[:half]) + tree(leaves[half:])).digest()
+
+
 class RawWorker:
     """`async with RawWorker(stack) as raw: await raw.join()`."""
 
     def __init__(self, stack: Stack, name: str = "raw", key: Ed25519PrivateKey | None = None) -> None:
         self.stack, self.name = stack, name
+        self.held: list[str] = []
         self.key = key or Ed25519PrivateKey.generate()
         self.public = self.key.public_key().public_bytes_raw()
         self.leases: dict[str, Header] = {}
@@ -119,7 +135,9 @@ class RawWorker:
     # -- joining ------------------------------------------------------------------------------------------------------
 
     async def hello(self, **tamper: Any) -> Header:
-        await self.send({"t": "hello", "versions": [1], "key": self.public, "agent": self.name, "held": [], **tamper})
+        await self.send(
+            {"t": "hello", "versions": [2], "key": self.public, "agent": self.name, "held": self.held, **tamper}
+        )
         return await self.receive()
 
     def sign(self, challenge: Header) -> bytes:
@@ -185,6 +203,10 @@ class RawWorker:
         b = np.frombuffer(await self.operand(p["b"]), np.int8).reshape(p["b"]["r"], p["k"])
         return reference.matmul_i8(a, b).astype("<i4").tobytes()
 
+    def sign_results(self, results: list[Header]) -> bytes:
+        """§5.1: over the root of the frame's results."""
+        return self.key.sign(RESULTS_TAG + tree([leaf_of(result) for result in results]))
+
     async def result(self, lease: Header, data: bytes, **tamper: Any) -> str:
         """Hand in a result; the outcome in the ack."""
         entry = {
@@ -198,7 +220,7 @@ class RawWorker:
             "spans": {"compute": 1.0},
             **tamper,
         }
-        await self.send({"t": "result", "results": [entry]}, (data,))
+        await self.send({"t": "result", "results": [entry], "sig": self.sign_results([entry])}, (data,))
         acks = (await self.receive("ack"))["acks"]
         assert [ack[0] for ack in acks] == [entry["lease"]]
         return acks[0][1]

@@ -14,7 +14,8 @@ import pytest
 from meshkit import PATIENCE_S, Workers, api, client, int8, product, same, until
 
 from shardy_common.log import Projection, Table
-from shardy_common.stack import SERVICES, Stack, rebuild_command
+from shardy_common.rebuild import rebuild_command
+from shardy_common.stack import SERVICES, Stack
 
 pytestmark = pytest.mark.slow
 
@@ -99,7 +100,7 @@ async def test_rebuilds_equal_what_was_live(crew: Workers, wreck: Stack, rng: np
     async with api(wreck) as http:
         shown = await seen(wreck, http)
         for service in SERVICES:
-            rebuilt = await asyncio.to_thread(rebuild_command, wreck.data_dir, service)
+            (rebuilt,) = await asyncio.to_thread(rebuild_command, wreck.data_dir, service)
             checkpoint, checksum = before[service]
             assert rebuilt["service"] == service
             assert (rebuilt["checkpoint"], rebuilt["checksum"]) == (checkpoint, checksum), service

@@ -14,11 +14,12 @@ import pytest_asyncio
 from blake3 import blake3
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fastapi import WebSocket
-from meshkit import Workers, int8, product, same, until, workers_named
-from rawsocket import Closed, Header, RawWorker, frame, unframe
+from meshkit import Workers, int8, of_job, product, read_log, same, until, workers_named
+from rawsocket import RESULTS_TAG, Closed, Header, RawWorker, frame, leaf_of, tree, unframe
 
 from shardy_client import AsyncMesh
 from shardy_common.stack import Stack
+from shardy_common.wire import events as ev
 from shardy_gateway.session import Session
 
 MIB = 1 << 20
@@ -55,7 +56,7 @@ async def test_an_honest_raw_worker_joins_and_leaves(raw: RawWorker, http: httpx
 
 # -- before the handshake ---------------------------------------------------------------------------------------------
 
-HELLO: Header = {"t": "hello", "versions": [1], "key": bytes(32), "agent": "x", "held": []}
+HELLO: Header = {"t": "hello", "versions": [2], "key": bytes(32), "agent": "x", "held": []}
 DEEP = b"\x91" * 200_000 + b"\xc0"
 MESSAGES: dict[str, tuple[bytes | str, int]] = {
     "text": ("hello", 4400),
@@ -80,14 +81,14 @@ MESSAGES: dict[str, tuple[bytes | str, int]] = {
     "a string of four gigabytes": (frame(b"\x81\xa1t\xdb\xff\xff\xff\xff"), 4400),
     "not UTF-8": (frame(b"\x81\xa1t\xa2\xff\xfe"), 4400),
     "an extension type": (frame(b"\x81\xa1t\xd4\x05\x00"), 4400),
-    "no type": (frame({"versions": [1]}), 4400),
+    "no type": (frame({"versions": [2]}), 4400),
     "type is a number": (frame({"t": 7}), 4400),
     "unknown type": (frame({"t": "shutdown"}), 4400),
     "result before joining": (frame({"t": "result", "results": []}), 4400),
-    "version 2 only": (frame({**HELLO, "versions": [2, 99]}), 4406),
+    "version 1 only": (frame({**HELLO, "versions": [1, 99]}), 4406),
     "no version": (frame({**HELLO, "versions": []}), 4406),
-    "version as text": (frame({**HELLO, "versions": ["1"]}), 4406),
-    "versions that are no list": (frame({**HELLO, "versions": 1}), 4406),
+    "version as text": (frame({**HELLO, "versions": ["2"]}), 4406),
+    "versions that are no list": (frame({**HELLO, "versions": 2}), 4406),
     "no key": (frame({k: v for k, v in HELLO.items() if k != "key"}), 4400),
     "short key": (frame({**HELLO, "key": bytes(31)}), 4400),
     "key as text": (frame({**HELLO, "key": "k" * 32}), 4400),
@@ -288,12 +289,8 @@ async def test_results_that_do_not_fit(
 
         malformed: list[Header] = [
             {"digest": bytes(32)},
-            {"digest": "0" * 64},
-            {"digest": None},
             {"len": len(right) + 1},
-            {"len": -1},
-            {"len": "120"},
-            {"len": NAN},
+            {"len": 0},
             {"s": 1},
             {"s": -1},
             {"digest": bytes(32), "s": None},
@@ -323,6 +320,60 @@ async def test_results_that_do_not_fit(
         (task,) = (await mesh.tasks(job.id))["tasks"]
         assert len(set(task["verified_by"])) == 4
         await raw.leave()
+
+
+async def test_result_signatures_that_do_not_fit(stack: Stack, mesh: AsyncMesh, rng: np.random.Generator) -> None:
+    """Each ends the session with 4401 or 4400 and records nothing; the right signature is taken after them all."""
+    a, b = int8(rng, 6, 16), int8(rng, 16, 5)
+    other = Ed25519PrivateKey.generate()
+    async with RawWorker(stack) as first:
+        await first.join()
+        job = await mesh.submit_matmul(a, b, redundancy=4, task_rows=6)
+        lease = await first.lease_of(job.id)
+        right = await first.compute(lease)
+        entry = {"lease": lease["lease"], "task": lease["task"], "digest": blake3(right).digest(), "len": len(right)}
+        entry |= {"s": 0, "ms": 1.0, "backend": "wasm", "spans": {}}
+        good = first.sign_results([entry])
+        message = RESULTS_TAG + tree([leaf_of(entry)])
+        assert first.key.sign(message) == good
+        wrong: dict[str, tuple[Any, Header, int]] = {
+            "none": (None, {}, 4401),
+            "of text": ("a" * 64, {}, 4401),
+            "too short": (good[:-1], {}, 4401),
+            "one bit changed": (bytes([good[0] ^ 1]) + good[1:], {}, 4401),
+            "another's key": (other.sign(message), {}, 4401),
+            "the join's tag": (first.key.sign(b"shardy-join-v1\0" + message), {}, 4401),
+            "of another digest": (good, {"digest": bytes(32)}, 4401),
+            "of another length": (good, {"len": len(right) + 1}, 4401),
+            "of another lease": (good, {"lease": lease["task"] + "-9"}, 4401),
+            "a digest of 31 bytes": (good, {"digest": bytes(31)}, 4400),
+            "a digest as text": (good, {"digest": "0" * 64}, 4400),
+            "no digest": (good, {"digest": None}, 4400),
+            "a length below zero": (good, {"len": -1}, 4400),
+            "a length as text": (good, {"len": "120"}, 4400),
+            "a length that is no number": (good, {"len": NAN}, 4400),
+        }
+        for name, (sig, tamper, code) in wrong.items():
+            async with RawWorker(stack, key=first.key) as again:
+                again.held = [lease["lease"]]
+                await again.join()
+                await again.send({"t": "result", "results": [{**entry, **tamper}], "sig": sig}, (right,))
+                closed = await again.closed()
+                assert closed.code == code, f"{name}: {closed}"
+        async with RawWorker(stack) as thief:  # a frame that was seen, sent again under another key
+            await thief.join()
+            await thief.send({"t": "result", "results": [entry], "sig": good}, (right,))
+            assert (await thief.closed()).code == 4401
+    submitted = [e.event for e in of_job(await read_log(stack), job.id) if isinstance(e.event, ev.ResultSubmitted)]
+    assert lease["lease"] not in {event.lease for event in submitted}
+    async with RawWorker(stack, key=first.key) as again:
+        again.held = [lease["lease"]]
+        await again.join()
+        assert await again.result(lease, right) in ("accepted", "late")
+        await again.leave()
+    await job.wait(timeout_s=90)
+    for event in [e.event for e in of_job(await read_log(stack), job.id) if isinstance(e.event, ev.ResultSubmitted)]:
+        assert len(bytes.fromhex(event.sig)) == 64, "every recorded result is signed"
 
 
 async def test_uploads_that_do_not_fit(

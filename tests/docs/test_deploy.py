@@ -13,6 +13,8 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from packaging.requirements import Requirement
 
 from shardy_common.stack import SERVICES
@@ -40,7 +42,35 @@ def test_settings_exist() -> None:
 
 
 def test_only_the_gateway_is_published_and_on_loopback() -> None:
-    assert re.findall(r"ports: (.*)", COMPOSE) == ['["${SHARDY_BIND:-127.0.0.1}:${SHARDY_PORT:-8765}:8765"]']
+    ports = re.findall(r"ports: (\[.*?\])", COMPOSE)
+    assert ports == ['["${SHARDY_BIND:-127.0.0.1}:${SHARDY_PORTS:-8765-8768}:8765"]']
+
+
+def test_every_container_that_stays_has_limits() -> None:
+    services = re.split(r"(?m)^  (?=[a-z-]+:$)", COMPOSE.partition("\nservices:\n")[2].partition("\nnetworks:")[0])[1:]
+    names = {text.partition(":")[0]: text for text in services}
+    assert set(SERVICES) | {"nats", "worker", "owner"} == set(names)
+    small = re.search(r"x-small: &small (.*)", COMPOSE)
+    assert small is not None
+    for name, text in names.items():
+        limits = text.replace("deploy: *small", small[1])
+        if name != "owner":
+            assert all(word in limits for word in ("cpus:", "memory:", "pids:")), name
+
+
+def lines_shown(page: str) -> list[str]:
+    """Commands of a page: the indented blocks, without their comments."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    return [line.split("  #")[0].strip() for line in re.findall(r"(?m)^    (\S.*)$", text)]
+
+
+@pytest.mark.parametrize("page", ["deploy/README.md", "docs/operate.md"])
+def test_every_command_shown_is_run_by_the_container_tests(page: str) -> None:
+    source = (ROOT / "tests/compose/test_compose.py").read_text(encoding="utf-8")
+    joined = re.sub(r'"\s*\n\s*"', "", source).replace("\\n", '"')
+    shown = lines_shown(page)
+    assert len(shown) > 4
+    assert [line for line in shown if f'"{line}"' not in joined and f'"{line}", timeout_s' not in joined] == []
 
 
 def test_the_builds_network_is_that_of_the_overriding_file_only() -> None:
@@ -76,12 +106,15 @@ def test_secrets_are_made_once_and_fit_each_other(tmp_path: Path) -> None:
     subprocess.run(run, check=True, capture_output=True, timeout=30)
     folder = tmp_path / "secrets"
     first = {path.name: path.read_text() for path in folder.iterdir()}
-    assert set(first) == {"nats_password", "nats_auth.conf", "api_key", "api_keys"}
+    assert set(first) == {"nats_password", "nats_auth.conf", "api_key", "operator_key", "api_keys", "mesh_key.pem"}
     assert len(first["nats_password"]) == 48 and first["nats_password"] in first["nats_auth.conf"]
-    key = first["api_key"].strip()
-    assert first["api_keys"].split()[0] == hashlib.sha256(key.encode()).hexdigest()
+    lines = [line.split()[:2] for line in first["api_keys"].splitlines()]
+    hashes = [hashlib.sha256(first[name].strip().encode()).hexdigest() for name in ("api_key", "operator_key")]
+    assert lines == [[hashes[0], "submit"], [hashes[1], "operate"]]
+    assert isinstance(load_pem_private_key(first["mesh_key.pem"].encode(), None), Ed25519PrivateKey)
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()}
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700 and modes["api_key"] == 0o600
-    assert modes["nats_password"] == 0o444, "containers run as another user"
+    assert modes["operator_key"] == 0o600
+    assert modes["nats_password"] == modes["mesh_key.pem"] == 0o444, "containers run as another user"
     subprocess.run(run, check=True, capture_output=True, timeout=30)
     assert {path.name: path.read_text() for path in folder.iterdir()} == first

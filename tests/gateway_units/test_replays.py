@@ -95,6 +95,11 @@ def test_only_a_failed_job_goes_on(state: str) -> None:
     assert refused.value.status == 409
 
 
+def test_the_meshs_own_tests_of_workers_do_not_go_on() -> None:
+    with pytest.raises(Refused, match="was a test of a worker"):
+        replays.reopening(job(matmul(*SHAPE, policy=kinds.CANARY)), [], "e", "op", tags())
+
+
 def test_the_number_of_tasks_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     tasks = [task(f"t{i}", Tile(i, 1, 0, 7)) for i in range(9)]
     whole = job(cursor=Cursor(0, 7, 0))

@@ -88,6 +88,17 @@ async def test_the_last_event_of_an_entity_is_expected_across_event_names(log: A
     assert isinstance((await log.append([Append(assigned("t"), "f", later)]))[0], Appended)
 
 
+async def test_the_last_event_of_a_name_is_expected_across_entities(log: Any) -> None:
+    """Of several that would append the next event of a chain, one does."""
+    prepared = subjects.of_kind("canary.prepared")
+    chain = [Append(ev.CanaryPrepared(f"j{i}", "aa", "q"), f"m{i}", 0, prepared) for i in range(2)]
+    first, second = await log.append(chain)
+    assert isinstance(first, Appended) and isinstance(second, Conflict)
+    await log.append([Append(failed("j0"), "other")])
+    (third,) = await log.append([Append(ev.CanaryPrepared("j1", "aa", "q"), "m1", first.seq, prepared)])
+    assert isinstance(third, Appended)
+
+
 async def test_a_repeated_message_id_is_recorded_once(log: Any) -> None:
     first, second = await log.append([Append(failed("j"), "same"), Append(failed("j"), "same")])
     assert (first.seq, first.duplicate) == (1, False) and (second.seq, second.duplicate) == (1, True)

@@ -75,6 +75,7 @@ class FakeGateway:
         self.on_joined: Callable[[Session], Any] | None = None
         self.before_challenge: Callable[[WebSocket], Any] | None = None
         self.fetch_faults = 0
+        self.credit: dict[str, int] | None = None
         self.changed = asyncio.Condition()
 
     async def __aenter__(self) -> FakeGateway:
@@ -144,7 +145,7 @@ class FakeGateway:
         with contextlib.suppress(WebSocketDisconnect, RuntimeError):
             hello, _ = await self._recv(socket)
             key = hello.get("key")
-            if hello.get("t") != "hello" or not isinstance(key, bytes) or len(key) != 32 or 1 not in hello["versions"]:
+            if hello.get("t") != "hello" or not isinstance(key, bytes) or len(key) != 32 or hello["versions"] != [2]:
                 self.broken(f"hello: {hello}")
                 return
             session = Session(self, socket, key, hello)
@@ -166,7 +167,7 @@ class FakeGateway:
 
     async def _session(self, session: Session) -> None:
         nonce, seed = os.urandom(32), os.urandom(32)
-        await session.send({"t": "challenge", "version": 1, "nonce": nonce, "session": session.id, "mesh": "test"})
+        await session.send({"t": "challenge", "version": 2, "nonce": nonce, "session": session.id, "mesh": "test"})
         auth, _ = await self._recv(session.socket)
         signed = b"shardy-join-v1\x00" + nonce + session.key + session.id.encode()
         try:
@@ -195,18 +196,34 @@ class FakeGateway:
             session.frames += 1
             name = header.get("t")
             if name == "result":
+                if not self._signed(session, header):
+                    self.broken(f"a signature of {len(header['results'])} results")
+                    await session.close(4401, "signature of results")
+                    return
                 await self._take(session, header["results"], segments)
             elif name == "failed":
                 self.failed[header["lease"]] = header
             elif name == "heartbeat":
                 session.heartbeats += 1
-                await session.send({"t": "heartbeat"})
+                credit = {} if self.credit is None else {"credit": self.credit}
+                await session.send({"t": "heartbeat", **credit})
             elif name == "leave":
                 session.left = True
                 await session.send({"t": "bye", "code": 1000, "reason": "as you wish", "retry_ms": 0})
             else:
                 self.broken(f"frame type {name!r}")
             await self.notify()
+
+    def _signed(self, session: Session, header: dict[str, Any]) -> bool:
+        """Whether the worker answers for this frame's results with its key (§5.1)."""
+        signature = header.get("sig")
+        if not isinstance(signature, bytes) or len(signature) != 64:
+            return False
+        try:
+            Ed25519PublicKey.from_public_bytes(session.key).verify(signature, oracle.signed(header["results"]))
+        except InvalidSignature:
+            return False
+        return True
 
     async def _take(self, session: Session, results: list[dict[str, Any]], segments: list[memoryview]) -> None:
         session.result_frames += 1
@@ -269,6 +286,17 @@ class FakeGateway:
             self.broken(f"{len(data)} bytes uploaded that fit a frame")
         self.uploads[lease] = bytes(data)
         return JSONResponse({"digest": blake3(data).hexdigest(), "bytes": len(data)}, 201)
+
+
+class ScriptGateway(FakeGateway):
+    """For workers in JavaScript: a whole float may come as an integer (§1.1), which that language can't tell apart."""
+
+    async def _recv(self, socket: WebSocket) -> tuple[dict[str, Any], list[memoryview]]:
+        header, segments = await super()._recv(socket)
+        for name in ("ms", "gops"):
+            if type(header.get(name)) is int:
+                header[name] = float(header[name])
+        return header, segments
 
 
 def operand(digest: str, offset: int, length: int, rows: int, cols: int) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The protocol's arithmetic, slow and readable, in NumPy: what every worker must produce to the byte."""
+"""The protocol's arithmetic and tree, slow and readable: what every worker must produce to the byte."""
 
 from __future__ import annotations
 
@@ -64,6 +64,27 @@ def probe(seed: bytes, m: int, n: int, k: int, rounds: int) -> bytes:
         b = np.frombuffer(blake3(state + b"B").digest(length=n * k), np.int8).reshape(n, k)
         state = blake3(matmul(a, b).tobytes()).digest()
     return state
+
+
+def leaf(lease: str, digest: bytes, size: int) -> bytes:
+    """The leaf of §5.1."""
+    return blake3(b"\x00shardy-result-v2\x00" + lease.encode() + b"\x00" + digest + size.to_bytes(8, "little")).digest()
+
+
+def root(leaves: list[bytes]) -> bytes:
+    """The tree of §5.1, as RFC 9162 §2.1 defines it."""
+    if len(leaves) == 1:
+        return leaves[0]
+    k = 1
+    while 2 * k < len(leaves):
+        k *= 2
+    return blake3(b"\x01" + root(leaves[:k]) + root(leaves[k:])).digest()
+
+
+def signed(results: list[dict[str, Any]]) -> bytes:
+    """What the signature of a `result` frame covers."""
+    leaves = [leaf(result["lease"], result["digest"], result["len"]) for result in results]
+    return b"shardy-results-v2\x00" + root(leaves)
 
 
 def warm_rows(axis: int, alpha: float) -> int:

@@ -10,8 +10,11 @@ import oracle
 import pytest
 from conftest import StartWorker
 from fake_gateway import FakeGateway, Session, lease, operand
+from starlette.websockets import WebSocket
 
 from shardy_client.errors import WorkerStopped
+from shardy_client.worker.messages import Credit
+from shardy_common.wire import frame
 
 RNG = np.random.default_rng(5)
 
@@ -208,6 +211,47 @@ async def test_heartbeats_come_as_asked(start: StartWorker) -> None:
         await start(gateway)
         await gateway.until(lambda: gateway.sessions[0].heartbeats >= 3, 5)
         assert gateway.violations == []
+
+
+async def test_the_mesh_says_what_it_verified(start: StartWorker) -> None:
+    async with FakeGateway(heartbeat_s=0.05) as gateway:
+        gateway.credit = {"tasks": 7, "ops": 3 * 10**9}
+        worker = await start(gateway)
+        await gateway.until(lambda: gateway.sessions[0].heartbeats >= 3, 5)
+        assert worker.state.credit == Credit(7, 3 * 10**9)
+
+
+@pytest.mark.parametrize("tamper", ["bit", "short", "other root"])
+async def test_results_that_are_not_signed_by_their_worker_end_the_session(start: StartWorker, tamper: str) -> None:
+    """What the strict gateway is there for: it must see each of these."""
+    async with FakeGateway() as gateway:
+        worker = await start(gateway)
+        sign = worker.state._sign
+        wrong = {
+            "bit": lambda root: bytes([sign(root)[0] ^ 1]) + sign(root)[1:],
+            "short": lambda root: sign(root)[:63],
+            "other root": lambda root: sign(root[:31] + bytes([root[31] ^ 1])),
+        }
+        worker.state._sign = wrong[tamper]
+        await gateway.sessions[0].lease([lease("l", matmul_p(gateway, int8(2, 8), int8(2, 8)))])
+        with pytest.raises(WorkerStopped, match="signature of results") as caught:
+            await asyncio.wait_for(asyncio.shield(worker.task), 5)  # type: ignore[attr-defined]
+        assert caught.value.code == 4401
+        assert gateway.violations == ["a signature of 1 results"] and gateway.results == {}
+
+
+async def test_an_older_version_is_not_spoken(start: StartWorker) -> None:
+    async def old(socket: WebSocket) -> None:
+        challenge = {"t": "challenge", "version": 1, "nonce": bytes(32), "session": "s", "mesh": "test"}
+        await socket.send_bytes(frame.encode(challenge))
+        while (await socket.receive())["type"] != "websocket.disconnect":
+            pass
+
+    async with FakeGateway() as gateway:
+        gateway.before_challenge = old
+        worker = await start(gateway)
+        with pytest.raises(WorkerStopped, match="version 1 was not offered"):
+            await asyncio.wait_for(asyncio.shield(worker.task), 5)  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(

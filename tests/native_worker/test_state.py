@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import oracle
 import pytest
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fake_gateway import lease, operand
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,18 +15,27 @@ from hypothesis import strategies as st
 from shardy_client.worker import state as s
 from shardy_client.worker.cache import OperandCache
 from shardy_client.worker.leases import FETCHES_MAX
-from shardy_client.worker.messages import Fetch
+from shardy_client.worker.messages import Credit, Fetch
 from shardy_common.wire import frame
 
 K = 4
+KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
+PUBLIC = KEY.public_key().public_bytes_raw()
 SESSION = {"tier": "t", "max_leases": 64, "token": "tok", "session": "x", "heartbeat_s": 15}
 
 
+def sign(root: bytes) -> bytes:
+    """As an identity does it."""
+    return KEY.sign(b"shardy-results-v2\x00" + root)
+
+
 def sent(state: s.WorkerState) -> list[tuple[dict[str, Any], list[bytes]]]:
-    """Everything the state wants to send, decoded."""
+    """Everything the state wants to send, decoded; every frame of results is signed."""
     frames = []
     while (data := state.next_frame()) is not None:
         header, segments = frame.decode(data)
+        if header["t"] == "result":
+            KEY.public_key().verify(header["sig"], oracle.signed(header["results"]))
         frames.append((header, [bytes(x) for x in segments]))
     return frames
 
@@ -31,7 +43,7 @@ def sent(state: s.WorkerState) -> list[tuple[dict[str, Any], list[bytes]]]:
 def join(state: s.WorkerState) -> list[s.Instruction]:
     state.opened()
     assert sent(state)[0][0]["t"] == "hello"
-    challenge = {"t": "challenge", "version": 1, "nonce": bytes(32), "session": "x", "mesh": "m"}
+    challenge = {"t": "challenge", "version": 2, "nonce": bytes(32), "session": "x", "mesh": "m"}
     (sign,) = state.received(challenge, [], 0)
     assert isinstance(sign, s.Sign)
     state.authenticated(bytes(64))
@@ -44,7 +56,7 @@ def join(state: s.WorkerState) -> list[s.Instruction]:
 
 
 def fresh(capacity: int = 1 << 20) -> s.WorkerState:
-    state = s.WorkerState(bytes(32), "test", capacity)
+    state = s.WorkerState(PUBLIC, sign, "test", capacity)
     joined = join(state)
     assert isinstance(joined[0], s.Joined) and state.phase is s.Phase.READY
     return state
@@ -206,6 +218,49 @@ def test_results_made_between_sessions_wait_for_the_tier() -> None:
     assert [header["t"] for header, _ in sent(state)] == ["failed", "result"]
 
 
+def test_a_signature_answers_for_its_frame_alone() -> None:
+    state = fresh()
+    give(state, *(work(f"l{i}") for i in range(3)), carried=BOTH)
+    for taken in state.take(1e9, 9, 0):
+        state.computed(taken, result(taken))
+    ((header, _),) = sent(state)
+    first, second, third = header["results"]
+    changed = [
+        [first, second],
+        [second, first, third],
+        [first, second, third, third],
+        [first, second, {**third, "digest": b"\x01" + bytes(31)}],
+        [first, second, {**third, "len": 9}],
+        [first, second, {**third, "lease": "l3"}],
+    ]
+    for results in changed:
+        with pytest.raises(InvalidSignature):
+            KEY.public_key().verify(header["sig"], oracle.signed(results))
+
+
+def test_a_result_sent_again_is_signed_anew() -> None:
+    state = fresh()
+    give(state, *(work(f"l{i}") for i in range(3)), carried=BOTH)
+    for taken in state.take(1e9, 9, 0):
+        state.computed(taken, result(taken))
+    ((before, _),) = sent(state)
+    state.received({"t": "ack", "acks": [["l1", "accepted"]]}, [], 0)
+    state.closed()
+    join(state)
+    ((after, _),) = sent(state)
+    assert [r["lease"] for r in after["results"]] == ["l0", "l2"] and after["sig"] != before["sig"]
+
+
+def test_the_mesh_says_what_it_verified() -> None:
+    state = fresh()
+    state.received({"t": "heartbeat"}, [], 0)
+    assert state.credit is None
+    state.received({"t": "heartbeat", "credit": {"tasks": 3, "ops": 2**60}}, [], 0)
+    assert state.credit == Credit(3, 2**60)
+    state.received({"t": "heartbeat"}, [], 0)
+    assert state.credit == Credit(3, 2**60), "an answer without it takes nothing away"
+
+
 def test_frames_of_results_keep_the_limits() -> None:
     state = fresh()
     count = s.RESULTS_PER_FRAME_MAX + 10
@@ -242,6 +297,8 @@ def test_leaving_drops_what_waits() -> None:
         {"t": "lease", "leases": [], "carry": [["a" * 64, 0, 4]]},
         {"t": "ack", "acks": [["x"]]},
         {"t": "cancel", "leases": 7},
+        {"t": "heartbeat", "credit": 7},
+        {"t": "heartbeat", "credit": {"tasks": 1}},
     ],
 )
 def test_malformed_frames_are_protocol_errors(header: dict[str, Any]) -> None:
@@ -250,14 +307,14 @@ def test_malformed_frames_are_protocol_errors(header: dict[str, Any]) -> None:
 
 
 def test_leases_before_the_tier_are_protocol_errors() -> None:
-    state = s.WorkerState(bytes(32), "test")
+    state = s.WorkerState(PUBLIC, sign, "test")
     state.opened()
     with pytest.raises(s.ProtocolError, match="challenge"):
         give(state, work("l1"))
 
 
 def test_prefetch_stays_inside_the_cache() -> None:
-    state = s.WorkerState(bytes(32), "test", 10 * K)
+    state = s.WorkerState(PUBLIC, sign, "test", 10 * K)
     join(state)
     keys = [c * 64 for c in "cdefgh"]
     fetches = give(state, *(work(f"l{i}", a=key, rows=4) for i, key in enumerate(keys)), carried=("b" * 64,))
@@ -270,7 +327,7 @@ def test_prefetch_stays_inside_the_cache() -> None:
 
 
 def test_an_operand_larger_than_the_cache_is_fetched_alone() -> None:
-    state = s.WorkerState(bytes(32), "test", K)
+    state = s.WorkerState(PUBLIC, sign, "test", K)
     join(state)
     fetches = give(state, work("l1", rows=8))
     assert len(fetches) == 1
@@ -300,7 +357,7 @@ EVENTS = st.lists(
 @given(EVENTS, st.integers(1, 60))
 def test_any_story_keeps_the_invariants(events: list[Any], capacity: int) -> None:
     """Every lease is in one place, every pin has an owner, and each lease given is answered, dropped or still here."""
-    state = s.WorkerState(bytes(32), "test", capacity)
+    state = s.WorkerState(PUBLIC, sign, "test", capacity)
     pending = [i for i in join(state) if isinstance(i, Fetch)]
     running: list[s.Work] = []
     uploads: list[str] = []

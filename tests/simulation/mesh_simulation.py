@@ -4,8 +4,8 @@ The services' pure cores run as they do in production: read a batch, fold, commi
 Everything between them may go wrong: proposals are delayed, lost, or recorded with the answer lost; frames to and
 from workers are dropped, repeated and overtaken; workers lie, collude, dawdle, fail, vanish and come back; a service
 dies at any moment and goes on from what it last committed; operators, two at once at times, replay the letters of jobs
-that failed. After a while the storm ends, and everything must come to
-a good end. What is right is computed apart, with NumPy, from the operands.
+that failed. Where replicas share the work, each sees others come and go by itself, wrongly at times. After a while the
+storm ends, and everything must come to a good end. What is right is computed apart, with NumPy, from the operands.
 """
 
 from __future__ import annotations
@@ -20,10 +20,12 @@ from typing import Any
 import msgspec
 import numpy as np
 from blake3 import blake3
+from mesh_oracle import Oracle
 
 from shardy_common import kinds
 from shardy_common.log import Append, Appended, MemoryLog, Projection, Recorded
 from shardy_common.log import memory as memory_log
+from shardy_common.replicas import Replicas
 from shardy_common.wire import events as ev
 from shardy_common.wire import subjects
 from shardy_common.wire.job import JobSpec, Operand, Pre, Tile
@@ -32,12 +34,15 @@ from shardy_gateway import replays, views
 from shardy_matchmaker import core as matchmaker_core
 from shardy_matchmaker import decide as matchmaker_decide
 from shardy_quorum import core as quorum_core
-from shardy_quorum.task import Examination, Findings
+from shardy_quorum.canary import REQUESTER, Draft, Pacing
+from shardy_quorum.state import Examination, Findings
 
 STORM_MS = 60_000
 CALM_MS_MAX = 400_000
 STEP_MS = 400
 REOPENINGS_MAX = 3
+LEASES_MAX = 3  # of a worker, where replicas share the work: few, so that the limit is met
+IN_FLIGHT_MS = 10_000  # what a matchmaker proposed before it died has arrived after so long
 
 
 class BrokenInvariant(AssertionError):
@@ -65,6 +70,8 @@ class Node:
         self.projection = pool[name]
         empty(self.projection)
         self.life = 0
+        self.starts: list[int] = []
+        self.replicas = Replicas(name)
         self.start()
 
     def make_core(self) -> Any:
@@ -72,17 +79,22 @@ class Node:
 
     def start(self) -> None:
         self.life += 1
+        self.starts.append(self.mesh.now_ms)
         self.core = self.make_core()
         self.core.load(self.projection)
         self.reader = memory_log.MemoryReader(self.mesh.log, self.core.filters, self.projection.checkpoint)
         self.live = False
         self.uncommitted = 0
+        self.oracle = Oracle()
+        for recorded in self.mesh.log.events[: self.projection.checkpoint]:
+            self.oracle.see(recorded)
 
     def step(self) -> None:
         rng = self.mesh.rng
         batch = self.reader.take(rng.choice((1, 3, 20, 500)))
         for recorded in batch:
             self.core.evolve(recorded)
+            self.oracle.see(recorded)
         if batch:
             self.uncommitted = batch[-1].seq
             self.observe(batch)
@@ -101,6 +113,9 @@ class Node:
         pass
 
     def react(self) -> None:
+        pass
+
+    def replicas_changed(self) -> None:
         pass
 
     def settled(self, item: Append, accepted: bool) -> None:
@@ -129,10 +144,25 @@ class MatchmakerNode(Node):
     tables, version = matchmaker_core.TABLES, matchmaker_core.VERSION
 
     def make_core(self) -> Any:
-        return matchmaker_core.MatchmakerCore(matchmaker_decide.Matchmaker())
+        return matchmaker_core.MatchmakerCore(matchmaker_decide.Matchmaker(owns=self.replicas.owns))
+
+    def observe(self, batch: list[Recorded]) -> None:
+        """A device holds at most its limit for each matchmaker that may have lent to it at the same moment."""
+        recent = self.mesh.now_ms - IN_FLIGHT_MS
+        nodes = [node for node in self.mesh.nodes if isinstance(node, MatchmakerNode)]
+        lives = sum(1 + sum(at > recent for at in node.starts[1:]) for node in nodes)
+        for worker in self.core.matchmaker.fold.workers.values():
+            held, allowed = len(worker.leases), lives * worker.max_leases
+            check(not worker.tier or held <= allowed, worker.id, "holds", held, "leases of", allowed)
+            self.mesh.held_most = max(self.mesh.held_most, held)
 
     def react(self) -> None:
-        self.propose(self.core.matchmaker.decide(self.mesh.now_ms, self.mesh.rng))
+        items = self.core.matchmaker.decide(self.mesh.now_ms, self.mesh.rng)
+        for item in items:
+            for lease in getattr(item.event, "leases", ()) if not isinstance(item.event, ev.TaskExpired) else ():
+                rests = self.oracle.of(lease.worker).rests_until()
+                check(rests <= self.mesh.now_ms, "a worker that rests gets work:", lease, rests)
+        self.propose(items)
 
     def settled(self, item: Append, accepted: bool) -> None:
         self.core.matchmaker.settled(item, accepted)
@@ -142,12 +172,31 @@ class QuorumNode(Node):
     tables, version = quorum_core.TABLES, quorum_core.VERSION
 
     def make_core(self) -> Any:
-        return quorum_core.QuorumCore()
+        return quorum_core.QuorumCore(self.replicas.owns, self.mesh.pacing, self.name)
+
+    def propose(self, items: list[Append]) -> None:
+        for item in items:
+            if isinstance(item.event, ev.TaskVerified):
+                guilty = [worker for worker in item.event.workers if self.oracle.of(worker).guilty]
+                check(not guilty, "the word of a convicted worker counts:", guilty, item.event)
+        super().propose(items)
+
+    def replicas_changed(self) -> None:
+        self.core.quorum.review()
 
     def react(self) -> None:
-        appends, examinations = self.core.quorum.decide()
+        appends, examinations = self.core.quorum.decide(self.mesh.now_ms)
         self.propose(appends)
         life = self.life
+        source = self.core.quorum.canaries.wanted(self.mesh.now_ms)
+        if source is not None:
+            draft = self.mesh.canary(source)
+
+            def prepared() -> None:
+                if self.life == life:
+                    self.propose(self.core.quorum.canaries.drafted(draft))
+
+            self.mesh.later(self.mesh.delay(300), prepared)
         for examination in examinations:
             findings = self.mesh.examine(examination)
 
@@ -236,7 +285,7 @@ class GatewayNode(Node):
         self.commit()
         job = self.core.job(job_id)
         found = [x for x in self.core.letters.page(100, None, "unresolved", "open") if x.evidence["job"] == job_id]
-        if job is None or job.state != "failed" or not found:
+        if job is None or job.state != "failed" or not found or job.spec.policy == kinds.CANARY:
             return
         tag = lambda: self.mesh.rng.randrange(2**24)  # noqa: E731 - the seed's, not the module's
         event = replays.reopening(job, self.core.tasks_in(job_id), found[0].entry, "operator", tag)
@@ -255,7 +304,10 @@ def empty(projection: Projection) -> None:
 
 @dataclass
 class Worker:
-    """ways: liar | colluder | slow | vanishing | failing, in any mixture; none: honest and steady."""
+    """ways: liar | colluder | sleeper | slow | lazy | vanishing | failing, in any mixture; none: honest and steady.
+
+    A sleeper is right until it is trusted, and then lies now and then.
+    """
 
     mesh: Mesh
     id: str
@@ -268,7 +320,13 @@ class Worker:
 
     @property
     def honest(self) -> bool:
-        return not self.ways & {"liar", "colluder"}
+        return not self.ways & {"liar", "colluder", "sleeper"}
+
+    def lies_now(self) -> bool:
+        if "sleeper" not in self.ways:
+            return not self.honest
+        known = self.mesh.oracle.of(self.id)
+        return known.may_be_trusted_with(1) and self.mesh.rng.random() < 0.5
 
     def join(self) -> None:
         self.joins += 1
@@ -308,8 +366,11 @@ class Worker:
             self.held.pop(lease_id)
             self.mesh.gateway.failed(self, lease_id)
             return
+        if "lazy" in self.ways and self.mesh.chance(0.6):
+            self.held.pop(lease_id)  # it takes work and never says a word about it
+            return
         data = self.mesh.right_bytes(task.job, task.tile)
-        if not self.honest:
+        if self.lies_now():
             secret = "together" if "colluder" in self.ways else self.id
             data = self.mesh.wrong_bytes(task.job, task.tile, secret)
         self.send(lease_id, data)
@@ -332,18 +393,26 @@ class Worker:
 
 
 class Mesh:
-    """pool: projections that are emptied and used again by the next seed."""
+    """pool: projections that are emptied and used again by the next seed. shared: replicas share the work; otherwise
+    each of them takes all of it for its own. trusting: job after job of policy adaptive, and few liars, so that much
+    is lent on trust."""
 
-    def __init__(self, seed: int, pool: dict[str, Projection] | None = None) -> None:
+    def __init__(
+        self, seed: int, pool: dict[str, Projection] | None = None, *, shared: bool = False, trusting: bool = False
+    ) -> None:
         pool = {} if pool is None else pool
         self.seed, self.rng, self.now_ms = seed, random.Random(seed), 1_000_000
+        self.trusting = trusting
         self.log = MemoryLog(lambda: self.now_ms)
         self.events: list[tuple[int, int, Callable[[], Any]]] = []
         self.order = itertools.count()
         self.stormy = True
         self.blobs: dict[str, bytes] = {}
         self.operands: dict[str, np.ndarray] = {}
-        self.specs: dict[str, JobSpec] = {}
+        self.specs: dict[str, JobSpec] = {}  # of all jobs in the log, canaries too
+        self.drafts: dict[str, JobSpec] = {}
+        self.oracle = Oracle()
+        self.pacing = Pacing(self.rng.choice((0, 2, 5)), 3_000)
         self.rights: dict[tuple[str, Tile], bytes] = {}
         self.workers: dict[str, Worker] = {}
         self.checked = 0
@@ -351,18 +420,29 @@ class Mesh:
         self.ended_jobs: set[str] = set()
         self.reopenings: dict[str, int] = {}
         self.ended_ms = 0
+        self.held_most = 0
         self.gateway = GatewayNode(self, "gateway", pool)
-        self.nodes: list[Node] = [self.gateway]
-        for i in range(self.rng.choice((1, 1, 2))):
-            self.nodes.append(LettersNode(self, f"letters{i}", pool))
-        for i in range(self.rng.choice((1, 1, 2))):
+        self.nodes: list[Node] = [self.gateway, LettersNode(self, "letters", pool)]
+        for i in range(self.rng.choice((2, 3) if shared else (1, 1, 2))):
             self.nodes.append(MatchmakerNode(self, f"matchmaker{i}", pool))
-        for i in range(self.rng.choice((1, 1, 2))):
+        for i in range(self.rng.choice((2, 3) if shared else (1, 1, 2))):
             self.nodes.append(QuorumNode(self, f"quorum{i}", pool))
-        self.colluding = self.rng.random() < 0.3
+        kin = [(a, b) for a in self.nodes for b in self.nodes if a is not b and type(a) is type(b)]
+        self.pairs = kin if shared else []  # of replicas that see each other
+        for me, other in self.pairs:
+            self._sees(me, other, True)
+        if shared and seed % 2:  # each sees others go and come by itself, and not as it is
+            for _ in range(self.rng.choice((1, 4, 20))):
+                me, other = self.rng.choice(self.pairs)
+                there = self.rng.random() < 0.5
+                self.later(self.rng.randrange(STORM_MS), lambda m=me, o=other, t=there: self._sees(m, o, t))
+            for node in self.rng.sample(self.nodes[2:], self.rng.choice((0, 1, 2))):
+                self.later(self.rng.randrange(STORM_MS // 2), lambda node=node: self._falls(node))
+        self.colluding = not trusting and self.rng.random() < 0.3
         self._people()
-        for i in range(self.rng.choice((1, 2, 3))):
-            self.later(self.rng.randrange(STORM_MS // 2), lambda i=i: self.submit(i))
+        for i in range(12 if trusting else self.rng.choice((1, 2, 3))):
+            when = 4_000 * i if trusting else self.rng.randrange(STORM_MS // 2)
+            self.later(when, lambda i=i: self.submit(i))
         for node in self.nodes:
             self.later(self.delay(100), lambda node=node: self._turn(node))
 
@@ -394,12 +474,15 @@ class Mesh:
     def _quiet(self) -> bool:
         """All jobs ended a while ago, and everybody has read and written down all of it."""
         if len(self.specs) > len(self.ended_jobs):
+            self.ended_ms = 0
             return False
         self.ended_ms = self.ended_ms or self.now_ms
         read = all(node.reader.caught_up and not node.uncommitted for node in self.nodes)
         return read and self.now_ms > self.ended_ms + 20_000
 
     def _turn(self, node: Node) -> None:
+        if node not in self.nodes:
+            return
         if self.chance(0.006):
             node.start()  # it died after whatever it did last, and begins from what it had committed
         else:
@@ -408,13 +491,20 @@ class Mesh:
 
     def _people(self) -> None:
         rng = self.rng
+        if self.trusting:
+            self._person("sleeper0", {"sleeper"})
+            for i in range(2):
+                self._person(f"w{i}", set(rng.sample(["vanishing", "failing", "lazy", "slow"], rng.choice((0, 1)))))
+            return
         if self.colluding:
             for name in ("c1", "c2"):
                 self._person(name, {"colluder"})
         for i in range(rng.choice((0, 1, 1, 2))):
             self._person(f"liar{i}", {"liar"} | set(rng.sample(["slow", "vanishing"], rng.choice((0, 1, 2)))))
+        for i in range(rng.choice((0, 0, 1))):
+            self._person(f"sleeper{i}", {"sleeper"})
         for i in range(rng.choice((1, 2, 3, 4))):
-            self._person(f"w{i}", set(rng.sample(["slow", "vanishing", "failing"], rng.choice((0, 0, 1, 2)))))
+            self._person(f"w{i}", set(rng.sample(["slow", "vanishing", "failing", "lazy"], rng.choice((0, 0, 1, 2)))))
 
     def _person(self, name: str, ways: set[str], address: str = "") -> None:
         worker = self.workers[name] = Worker(self, name, address or f"at-{name}", frozenset(ways))
@@ -423,9 +513,25 @@ class Mesh:
             for _ in range(self.rng.choice((1, 2, 3))):
                 self.later(self.rng.randrange(STORM_MS), worker.vanish)
 
+    def _sees(self, me: Node, other: Node, there: bool) -> None:
+        """One replica believes from now on that another is there, or that it is not."""
+        if me.replicas.heard(other.name, 0.0) if there else me.replicas.left(other.name):
+            me.replicas_changed()
+
+    def _falls(self, node: Node) -> None:
+        """A replica is gone for good, unless it is the last of its kind; the others notice a little later."""
+        left = [other for other, one in self.pairs if one is node]
+        if left:
+            self.nodes.remove(node)
+            self.pairs = [pair for pair in self.pairs if node not in pair]
+            for other in left:
+                self.later(3_000 + self.delay(500), lambda other=other: self._sees(other, node, False))
+
     def _calm(self) -> None:
-        """No faults any more, and enough steady honest workers for every job."""
+        """No faults any more, all replicas see each other, and enough steady honest workers for every job."""
         self.stormy = False
+        for me, other in self.pairs:
+            self._sees(me, other, True)
         for i in range(5):
             self._person(f"steady{i}", set())
 
@@ -434,12 +540,13 @@ class Mesh:
     def submit(self, number: int) -> None:
         rng = self.rng
         job_id = f"j{number:016d}"
-        policy = rng.choice(("quorum", "quorum", "audit"))
+        policy = "adaptive" if self.trusting else rng.choice(("quorum", "quorum", "audit", "adaptive", "adaptive"))
         redundancy = 3 if self.colluding else rng.choice((2, 2, 3))
         if rng.random() < 0.3:
             x = self._operand(rng.randrange(1, 24), rng.randrange(1, 6), "float32")
             pre = Pre(-2.0, 2.0, segment_rows=1)
-            spec = JobSpec("stream", {"x": x}, redundancy=redundancy, pre=pre, task_rows=rng.randrange(1, 6))
+            policy = "quorum" if policy == "audit" else policy
+            spec = JobSpec("stream", {"x": x}, policy, redundancy, pre=pre, task_rows=rng.randrange(1, 6))
         else:
             k = rng.randrange(1, 5)
             a, b = self._operand(rng.randrange(1, 24), k, "int8"), self._operand(rng.randrange(1, 8), k, "int8")
@@ -450,6 +557,20 @@ class Mesh:
         if rng.random() < 0.08:
             cancelled = Append(ev.JobCancelled(job_id, "requester"), f"cancel/{job_id}")
             self.later(self.delay(15_000), lambda: job_id in self.ended_jobs or self.log.append_now(cancelled))
+
+    def canary(self, source: JobSpec) -> Draft:
+        """As the quorum's preparer makes it, of rows of the simulated operands."""
+        job_id = f"j{len(self.drafts):08d}{self.rng.getrandbits(32):08x}"
+        operands = {}
+        for name, operand in source.operands.items():
+            rows = self.operands[operand.digest]
+            picked = rows[sorted(self.rng.sample(range(len(rows)), self.rng.randint(1, len(rows))))]
+            digest = blake3(picked.tobytes() + bytes([len(self.operands) % 256])).hexdigest()
+            self.operands[digest] = picked
+            operands[name] = Operand(digest, operand.dtype, *picked.shape)
+        spec = self.drafts[job_id] = JobSpec(source.kind, operands, kinds.CANARY, pre=source.pre)
+        right = self.right_bytes(job_id, Tile(0, kinds.KINDS[spec.kind].shape(spec)[0], 0, _columns(spec)))
+        return Draft(job_id, spec, blake3(right).hexdigest())
 
     def _operand(self, rows: int, cols: int, dtype: str) -> Operand:
         source = np.random.default_rng(self.rng.randrange(2**32))
@@ -463,7 +584,7 @@ class Mesh:
     def right_bytes(self, job_id: str, tile: Tile) -> bytes:
         known = self.rights.get((job_id, tile))
         if known is None:
-            spec = self.specs[job_id]
+            spec = self.specs.get(job_id) or self.drafts[job_id]
             rows, cols = slice(tile.row0, tile.row0 + tile.rows), slice(tile.col0, tile.col0 + tile.cols)
             if spec.kind == "matmul":
                 a, b = (self.operands[spec.operands[name].digest].astype(np.int64) for name in "ab")
@@ -473,6 +594,9 @@ class Mesh:
                 known = np.abs(x).max(1).astype("<f4").tobytes() + np.rint(x * 60).astype("i1").tobytes()
             self.rights[job_id, tile] = known
         return known
+
+    def right_digest(self, event: ev.TaskVerified) -> str:
+        return blake3(self.right_bytes(event.job, event.tile)).hexdigest()
 
     def wrong_bytes(self, job_id: str, tile: Tile, secret: str) -> bytes:
         data = bytearray(self.right_bytes(job_id, tile))
@@ -488,7 +612,7 @@ class Mesh:
             found.missing.extend(request.digests)
             return found
         data = {digest: self.blobs[digest] for digest in request.digests}
-        if request.purpose == "audit":
+        if request.purpose != "compare":
             for digest, claimed in data.items():
                 if claimed == right:
                     found.right.append(digest)
@@ -523,19 +647,37 @@ class Mesh:
     # -- what must hold -------------------------------------------------------------------------------------------
 
     def _check_new(self) -> None:
-        """After every step: no verdict twice, none that is wrong, nobody honest accused."""
+        """After every step: no verdict twice, none that is wrong but on trust, within what that may cost; nobody honest
+        accused; canaries prepared before they are lent, and not more often than they may be."""
         for recorded in self.log.events[self.checked :]:
             event = recorded.event
+            if isinstance(event, ev.CanaryPrepared) and self.oracle.canaries:
+                gap = recorded.at_ms - self.oracle.canaries[-1]
+                check(gap >= self.pacing.gap_ms, "two canaries within", gap, "ms:", event)
+            if isinstance(event, ev.JobSubmitted) and event.requester == REQUESTER:
+                check(event.job in self.oracle.prepared, "a canary whose answer nobody wrote down:", event)
+                self.specs[event.job] = event.spec
+            if isinstance(event, ev.TaskVerified) and event.method == "trust" and event.job not in self.ended_jobs:
+                (worker,) = event.workers
+                known = self.oracle.of(worker)
+                check(known.may_be_trusted_with(event.ops), "more on trust than it has earned:", event, known)
+            self.oracle.see(recorded)
             if isinstance(event, (ev.TaskVerified, ev.TaskUnresolved)):
                 check(event.task not in self.ended_tasks, "a second verdict on", event.task)
                 self.ended_tasks.add(event.task)
             if isinstance(event, ev.TaskVerified):
-                right = blake3(self.right_bytes(event.job, event.tile)).hexdigest()
-                check(event.digest == right, "a wrong result was verified:", event)
-                check(all(self.workers[w].honest for w in event.workers), "a liar was credited:", event)
+                right = self.right_digest(event)
+                check(event.digest == right or event.method == "trust", "a wrong result was verified:", event)
+                steady_liars = [w for w in event.workers if self.workers[w].ways & {"liar", "colluder"}]
+                check(not steady_liars, "a liar was credited:", event)
                 check(len(set(event.workers)) == len(event.workers), "a worker voted twice:", event)
             elif isinstance(event, ev.FraudDetected):
                 check(not self.workers[event.worker].honest, "an honest worker was accused:", event)
+                if event.expected:
+                    spec = self.specs[event.job]
+                    tile = Tile(0, kinds.KINDS[spec.kind].shape(spec)[0], 0, _columns(spec))
+                    right = blake3(self.right_bytes(event.job, tile)).hexdigest()
+                    check(event.expected == right, "a fraud with wrong evidence:", event)
             elif isinstance(event, (ev.JobCompleted, ev.JobFailed, ev.JobCancelled)):
                 check(event.job not in self.ended_jobs, "a second end:", event)
                 self.ended_jobs.add(event.job)
@@ -598,6 +740,10 @@ class Mesh:
             elif isinstance(e, ev.TaskVerified) and e.task in alive:
                 cover[e.tile.row0 : e.tile.row0 + e.tile.rows, e.tile.col0 : e.tile.col0 + e.tile.cols] += 1
         return cover
+
+
+def _columns(spec: JobSpec) -> int:
+    return kinds.KINDS[spec.kind].shape(spec)[1]
 
 
 def random_tile(spec: JobSpec, row0: int, col0: int, band_cols: int, _device: Any, _sharers: int) -> Tile:

@@ -2,8 +2,9 @@ import { describe, expect, it } from "vitest";
 import { decodeFrame } from "../src/core/frame.ts";
 import { joinMessage } from "../src/core/identity.ts";
 import { LruBytes } from "../src/core/lru.ts";
-import { Outbox } from "../src/core/outbox.ts";
+import { type Batch, Outbox, resultFrame } from "../src/core/outbox.ts";
 import { LeaseQueue } from "../src/core/queue.ts";
+import { creditOf } from "../src/core/status.ts";
 import { backoffMs, FrameBudget, median } from "../src/core/timing.ts";
 import type { Lease, Result } from "../src/core/types.ts";
 import { toHex } from "./vectors.ts";
@@ -101,15 +102,20 @@ function result(id: string, bytes: number | null): Result {
     backend: "wasm",
     spans: {},
     bytes: carried,
+    leaf: new Uint8Array(32).fill(3),
   };
 }
 
+const SIG = new Uint8Array(64).fill(5);
+
 describe("outbox", () => {
   const read = (
-    frame: Uint8Array<ArrayBuffer> | null,
+    batch: Batch | null,
   ): { leases: string[]; s: (number | null)[]; segments: number[] } => {
-    if (frame === null) throw new Error("no frame");
-    const { header, segments } = decodeFrame(frame.buffer);
+    if (batch === null) throw new Error("no batch");
+    const { header, segments } = decodeFrame(resultFrame(batch, SIG).buffer);
+    expect(header.sig).toEqual(SIG);
+    expect(header.results).not.toContainEqual(expect.objectContaining({ leaf: expect.anything() as unknown }));
     const results = header.results as { lease: string; s: number | null }[];
     return { leases: results.map((r) => r.lease), s: results.map((r) => r.s), segments: segments.map((x) => x.length) };
   };
@@ -119,30 +125,40 @@ describe("outbox", () => {
     box.add(result("1", 4));
     box.add(result("2", null));
     box.add(result("3", 8));
-    expect(read(box.frame())).toEqual({ leases: ["1", "2", "3"], s: [0, null, 1], segments: [4, 8] });
-    expect(box.frame()).toBeNull();
+    expect(read(box.take())).toEqual({ leases: ["1", "2", "3"], s: [0, null, 1], segments: [4, 8] });
+    expect(box.take()).toBeNull();
   });
 
   it("keeps to 512 results and to the frame's size", () => {
     const box = new Outbox();
     for (let i = 0; i < 513; i++) box.add(result(String(i), 1));
     expect(box.full).toBe(true);
-    expect(read(box.frame()).leases).toHaveLength(512);
-    expect(read(box.frame()).leases).toEqual(["512"]);
+    expect(read(box.take()).leases).toHaveLength(512);
+    expect(read(box.take()).leases).toEqual(["512"]);
     for (let i = 0; i < 100; i++) box.add(result(`b${i}`, 256 * 1024));
-    const frame = box.frame();
-    expect(frame?.length).toBeLessThanOrEqual(16 * 1024 * 1024);
-    expect(read(frame).leases.length).toBeGreaterThan(50);
+    const batch = box.take();
+    expect(batch === null ? 0 : resultFrame(batch, SIG).length).toBeLessThanOrEqual(16 * 1024 * 1024);
+    expect(read(batch).leases.length).toBeGreaterThan(50);
   });
 
   it("sends again what no ack has named, in order", () => {
     const box = new Outbox();
     for (const id of ["1", "2", "3"]) box.add(result(id, 4));
-    box.frame();
+    box.take();
     box.ack("2");
     expect(box.held()).toEqual(["1", "3"]);
     box.resend();
-    expect(read(box.frame()).leases).toEqual(["1", "3"]);
+    expect(read(box.take()).leases).toEqual(["1", "3"]);
+  });
+
+  it("knows a batch that was taken before a resend", () => {
+    const box = new Outbox();
+    box.add(result("1", 4));
+    const batch = box.take();
+    expect(batch?.round).toBe(box.round);
+    box.resend();
+    expect(batch?.round).not.toBe(box.round);
+    expect(box.take()?.round).toBe(box.round);
   });
 });
 
@@ -171,6 +187,18 @@ describe("timing", () => {
     expect(median([3, 1, 2])).toBe(2);
     expect(median([4, 1, 2, 3])).toBe(2.5);
   });
+});
+
+describe("credit", () => {
+  it("is what the mesh says, past 2⁵³ too", () => {
+    expect(creditOf({ tasks: 3, ops: 5_000_000 })).toEqual({ tasks: 3, ops: 5_000_000 });
+    expect(creditOf({ tasks: 0, ops: 2 ** 60, more: "" })).toEqual({ tasks: 0, ops: 2 ** 60 });
+  });
+
+  it.each([undefined, null, 7, "1", [], {}, { tasks: 1 }, { tasks: -1, ops: 1 }, { tasks: 1, ops: Number.NaN }])(
+    "is none where the answer has %j",
+    (value) => expect(creditOf(value)).toBeNull(),
+  );
 });
 
 it("signs tag, zero byte, nonce, key and session", () => {

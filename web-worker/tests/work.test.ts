@@ -1,6 +1,7 @@
 import { beforeEach, describe, expect, it } from "vitest";
 import { Compute } from "../src/core/compute.ts";
 import { decodeFrame, type Frame } from "../src/core/frame.ts";
+import { leafOf, rootOf } from "../src/core/merkle.ts";
 import { OperandStore } from "../src/core/operands.ts";
 import { sleep } from "../src/core/timing.ts";
 import type { Lease, Operand } from "../src/core/types.ts";
@@ -18,6 +19,9 @@ let failed: [lease: string, code: string][];
 let fetched: string[];
 let faults: number;
 let uploads: Map<string, Uint8Array>;
+let online: boolean;
+let broken: unknown[];
+let signer: (root: Uint8Array) => Promise<Uint8Array>;
 
 /** Blob `d` is BYTES bytes that depend on its first letter. */
 const blob = (d: string): Uint8Array<ArrayBuffer> => new Uint8Array(BYTES).map((_, i) => d.charCodeAt(0) * 31 + i * 7);
@@ -52,9 +56,12 @@ function newWork(capacity = 1 << 20): { work: Work; store: OperandStore } {
   const stopping = new AbortController().signal;
   const compute = new Compute(engine, store, "wasm", stopping, () => undefined);
   const wire = {
-    send: (bytes: Uint8Array<ArrayBuffer>) => sent.push(decodeFrame(bytes.buffer)) > 0,
+    open: () => online,
     mayStartFrame: () => true,
+    sign: (root: Uint8Array) => signer(root),
+    send: (bytes: Uint8Array<ArrayBuffer>) => void sent.push(decodeFrame(bytes.buffer)),
     failed: (id: string, code: string) => void failed.push([id, code]),
+    broken: (error: unknown) => void broken.push(error),
   };
   const quiet = { started: () => undefined, finished: () => undefined, failed: () => undefined, idle: () => undefined };
   return { work: new Work({ engine, store, compute, stopping }, source, wire, quiet), store };
@@ -70,6 +77,9 @@ async function settled(work: Work): Promise<void> {
   const end = performance.now() + 5_000;
   while ((work.queue.known > 0 || work.active > 0) && performance.now() < end) await sleep(2);
   expect(work.queue.known).toBe(0);
+  while (online && work.outbox.ready > 0 && performance.now() < end) await sleep(2);
+  // The last frame's signature.
+  await sleep(5);
 }
 
 function expected(a: string, b: string): string {
@@ -94,6 +104,8 @@ const results = (): { lease: string; bytes: string }[] =>
 beforeEach(async () => {
   engine = await loadEngine();
   [sent, failed, fetched, faults, uploads] = [[], [], [], 0, new Map()];
+  [online, broken] = [true, []];
+  signer = (root) => Promise.resolve(new Uint8Array([...root, ...root]));
 });
 
 describe("work", () => {
@@ -164,5 +176,103 @@ describe("work", () => {
     expect(results()).toHaveLength(1);
     work.acks([["1", "accepted"]]);
     expect(work.held()).toEqual([]);
+  });
+});
+
+describe("frames of results", () => {
+  const signedLeases = (): string[][] =>
+    sent.map(({ header }) => (header.results as { lease: string }[]).map((r) => r.lease));
+  /** Signatures that a test lets go one by one. */
+  const held = (): { release: () => void; asked: () => number } => {
+    const waiting: (() => void)[] = [];
+    let asked = 0;
+    signer = (root) => {
+      asked += 1;
+      return new Promise((resolve) => waiting.push(() => resolve(new Uint8Array([...root, ...root]))));
+    };
+    return { release: () => waiting.shift()?.(), asked: () => asked };
+  };
+
+  it("carry one signature each, over their own results", async () => {
+    const { work } = newWork();
+    offer(
+      work,
+      Array.from({ length: 600 }, (_, i) => lease(String(i), "a", "b")),
+      ["a", "b"],
+    );
+    await settled(work);
+    expect(sent.length).toBeLessThan(60);
+    const hash = (bytes: Uint8Array): Uint8Array<ArrayBuffer> => engine.hashBytes(bytes);
+    for (const { header } of sent) {
+      const results = header.results as { lease: string; digest: Uint8Array; len: number }[];
+      const root = rootOf(
+        hash,
+        results.map((r) => leafOf(hash, r.lease, r.digest, r.len)),
+      );
+      expect(toHex(header.sig as Uint8Array)).toBe(toHex(root) + toHex(root));
+    }
+    expect(signedLeases().flat()).toEqual(Array.from({ length: 600 }, (_, i) => String(i)));
+  });
+
+  it("wait for their signature one at a time; what is finished meanwhile shares the next", async () => {
+    const { work } = newWork();
+    const { release, asked } = held();
+    offer(work, [lease("1", "a", "b")], ["a", "b"]);
+    await sleep(5);
+    for (const id of ["2", "3", "4"]) {
+      offer(work, [lease(id, "a", "b")]);
+      await sleep(2);
+    }
+    expect(asked()).toBe(1);
+    expect(sent).toEqual([]);
+    release();
+    await sleep(5);
+    expect(signedLeases()).toEqual([["1"]]);
+    release();
+    await sleep(5);
+    expect(signedLeases()).toEqual([["1"], ["2", "3", "4"]]);
+    expect(asked()).toBe(2);
+  });
+
+  it("are not sent twice when a session ends while they are signed", async () => {
+    const { work } = newWork();
+    const { release } = held();
+    offer(work, [lease("1", "a", "b"), lease("2", "a", "b")], ["a", "b"]);
+    await sleep(5);
+    online = false;
+    offer(work, [lease("3", "a", "b")]);
+    await sleep(5);
+    online = true;
+    work.resend();
+    release();
+    await sleep(5);
+    expect(sent).toEqual([]);
+    release();
+    await sleep(5);
+    expect(signedLeases()).toEqual([["1", "2", "3"]]);
+    expect(work.held()).toEqual(["1", "2", "3"]);
+  });
+
+  it("wait for a session, and ask for no signature before", async () => {
+    const { work } = newWork();
+    const { release, asked } = held();
+    online = false;
+    offer(work, [lease("1", "a", "b")], ["a", "b"]);
+    await settled(work);
+    expect(asked()).toBe(0);
+    online = true;
+    work.resend();
+    release();
+    await sleep(5);
+    expect(signedLeases()).toEqual([["1"]]);
+  });
+
+  it("tell of a key that does not sign", async () => {
+    const { work } = newWork();
+    signer = () => Promise.reject(new Error("no key"));
+    offer(work, [lease("1", "a", "b")], ["a", "b"]);
+    await settled(work);
+    expect(broken.map(String)).toEqual(["Error: no key"]);
+    expect(sent).toEqual([]);
   });
 });

@@ -16,7 +16,7 @@ import numpy as np
 import typer
 from rich.console import Console
 
-from shardy_client import cli_common
+from shardy_client import cli_bars, cli_common
 from shardy_client.demo import show, words
 from shardy_client.demo.children import Children
 from shardy_client.doctor import adapter, find_chromium
@@ -79,7 +79,7 @@ async def _work(mesh: AsyncMesh, table: words.Table, chosen: list[str], outcome:
         started = time.perf_counter()
         job = await mesh.submit_matmul(a, stored, policy=policy, label=f"demo: {text}")
         name = f"{text}: {a.shape[0]:,}×{a.shape[1]} by {stored.rows:,}×{stored.cols} ({policy})"
-        with cli_common.progress_bar(name) as progress:
+        with cli_bars.progress_bar(name) as progress:
             await job.wait(progress, JOB_S)
         c = await job.result("c")
         seconds = time.perf_counter() - started

@@ -9,6 +9,7 @@ from typing import Any
 
 from shardy_client.worker import kinds
 from shardy_client.worker.cache import Key
+from shardy_common.wire import merkle
 
 
 class Phase(StrEnum):
@@ -104,15 +105,20 @@ class Work:
 
 
 class Result:
-    """A computed lease until it is acknowledged. `header` is its map in a `result` frame; ms and spans are ms."""
+    """A computed lease until it is acknowledged. `header` is its map in a `result` frame; ms and spans are ms.
 
-    __slots__ = ("data", "header", "queued", "size")
+    leaf: what its place in a frame's tree holds. It is made here, where results are made, and not where frames are:
+    a result that is sent again keeps it.
+    """
+
+    __slots__ = ("data", "header", "leaf", "queued", "size")
 
     def __init__(
         self, work: Work, data: kinds.Bytes, digest: bytes, ms: float, backend: str, spans: dict[str, float]
     ) -> None:
         self.data = data
         self.size = len(data)
+        self.leaf = merkle.leaf(work.lease, digest, self.size)
         self.queued = False
         self.header: dict[str, Any] = {
             "lease": work.lease,
@@ -124,6 +130,14 @@ class Result:
             "backend": backend,
             "spans": spans,
         }
+
+
+@dataclass(slots=True, frozen=True)
+class Credit:
+    """What the mesh has verified of this worker, ever: tasks, and the operations in them."""
+
+    tasks: int
+    ops: int
 
 
 @dataclass(slots=True)

@@ -83,7 +83,7 @@ class NativeWorker:
         self._threads = threads
         self._backend = backend
         self._make_computer = computer
-        self.state = WorkerState(self._identity.public, f"{AGENT} {name}".strip())
+        self.state = WorkerState(self._identity.public, self._identity.sign_results, f"{AGENT} {name}".strip())
         self.device = device
         self.joined = asyncio.Event()
         self._stop = asyncio.Event()

@@ -8,12 +8,14 @@ the invariants; it is called at the end of every test.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from shardy_client.worker import kinds
 from shardy_client.worker.leases import LeaseQueue
 from shardy_client.worker.messages import (
     Bye,
+    Credit,
     Instruction,
     Joined,
     Phase,
@@ -25,9 +27,9 @@ from shardy_client.worker.messages import (
     Work,
 )
 from shardy_common import limits
-from shardy_common.wire import frame
+from shardy_common.wire import frame, merkle
 
-VERSION = 1
+VERSION = 2
 CARRY_BYTES_MAX = limits.RESULT_INLINE_BYTES_MAX
 RESULTS_PER_FRAME_MAX = 512
 RESULT_FRAME_BYTES_MAX = 12 * 1024 * 1024
@@ -48,16 +50,23 @@ _ANY_PHASE = {"bye"}
 
 
 class WorkerState(LeaseQueue):
-    """See the module's docstring. One object lives as long as the worker, through any number of connections."""
+    """See the module's docstring. One object lives as long as the worker, through any number of connections.
 
-    def __init__(self, public_key: bytes, agent: str, cache_bytes: int = 256 << 20) -> None:
+    sign: from the root of a frame's results to the signature that answers for them (protocol §5.1).
+    """
+
+    def __init__(
+        self, public_key: bytes, sign: Callable[[bytes], bytes], agent: str, cache_bytes: int = 256 << 20
+    ) -> None:
         super().__init__(cache_bytes)
         self.public_key = public_key
+        self._sign = sign
         self.agent = agent[: limits.AGENT_CHARS_MAX]
         self.phase = Phase.CLOSED
         self.session = ""
         self.token = ""
         self.max_leases = 0
+        self.credit: Credit | None = None
         self._held: dict[str, Result] = {}
         self._outbox: deque[Result] = deque()
         self._control: deque[dict[str, Any]] = deque()
@@ -138,7 +147,10 @@ class WorkerState(LeaseQueue):
         self._returns.clear()
         return [*out, *self._prefetch()]
 
-    def _on_heartbeat(self, *_: Any) -> list[Instruction]:
+    def _on_heartbeat(self, header: dict[str, Any], _: list[memoryview], __: float) -> list[Instruction]:
+        credit = header.get("credit")
+        if credit is not None:
+            self.credit = Credit(int(credit["tasks"]), int(credit["ops"]))
         return []
 
     def _on_bye(self, header: dict[str, Any], _: list[memoryview], __: float) -> list[Instruction]:
@@ -251,11 +263,12 @@ class WorkerState(LeaseQueue):
         return bool(self._control or self._outbox)
 
     def next_frame(self) -> bytes | None:
-        """The next frame to send, or None. Results that are ready together travel together."""
+        """The next frame to send, or None. Results that are ready together travel together, under one signature."""
         if self._control:
             self.counters.frames_out += 1
             return frame.encode(self._control.popleft())
         headers: list[dict[str, Any]] = []
+        leaves: list[bytes] = []
         segments: list[Any] = []
         size = 0
         outbox, held = self._outbox, self._held
@@ -273,10 +286,12 @@ class WorkerState(LeaseQueue):
                 segments.append(result.data)
             outbox.popleft()
             headers.append(header)
+            leaves.append(result.leaf)
         if not headers:
             return None
         self.counters.frames_out += 1
-        return frame.encode({"t": "result", "results": headers}, segments)
+        signature = self._sign(merkle.root(leaves))
+        return frame.encode({"t": "result", "results": headers, "sig": signature}, segments)
 
     def check(self) -> None:
         """Raise AssertionError unless every lease is in one place and every pin has an owner."""

@@ -48,7 +48,8 @@ class WorkerLeft(WorkerEvent, frozen=True, tag="worker.left/1"):
 
 
 class GatewayStarted(Event, frozen=True, tag="gateway.started/1"):
-    """Sessions of earlier instances of this gateway are gone."""
+    """Sessions of earlier instances of this gateway are gone. instance is empty where another gateway says so of one
+    that nobody has replaced."""
 
     name = "gateway.started"
     gateway: str

@@ -12,8 +12,9 @@ from starlette.requests import ClientDisconnect
 
 from shardy_common import ids, kinds, limits
 from shardy_common.errors import Refused, Transient
-from shardy_gateway.api.common import SUBMIT, caller, state_of, too_large, worker_session
+from shardy_gateway.api.common import SUBMIT, caller, state_of, too_large, worker_of
 from shardy_gateway.assemble import BLOCK_BYTES
+from shardy_gateway.visitors import seen_by
 
 router = APIRouter()
 
@@ -47,16 +48,23 @@ async def get_blob(request: Request, digest: str) -> Response:
 
 @router.get("/v1/worker/blobs/{digest}", tags=["worker"])
 async def worker_blob(request: Request, digest: str) -> Response:
-    """Operand bytes for a joined worker; Range picks the slice that its lease names."""
-    worker_session(request)
-    return _send_blob(request, _digest(digest))
+    """Operand bytes for a joined worker; Range picks the slice that its lease names.
+
+    Only blobs that its leases name: results of others, and what other jobs compute with, are none of its business.
+    """
+    session, named = await worker_of(request), _digest(digest)
+    if not await seen_by(session, lambda: named in session.operands):
+        raise Refused("none of your leases names this blob", status=404, title="Not found")
+    return _send_blob(request, digest)
 
 
 @router.put("/v1/worker/results/{lease}", tags=["worker"])
 async def put_result(request: Request, lease: str) -> JSONResponse:
     """Result bytes too large for a frame; the result frame that follows names their digest."""
-    session, state = worker_session(request), state_of(request)
-    task = state.views.tasks.get(lease.rpartition("-")[0])
+    session, state = await worker_of(request), state_of(request)
+    task_id = lease.rpartition("-")[0]
+    await seen_by(session, lambda: task_id in state.views.tasks and lease in state.views.tasks[task_id].leases)
+    task = state.views.tasks.get(task_id)
     if task is None or task.leases.get(lease) != session.worker:
         raise Refused("this lease is not yours, or its task has been decided", status=409, title="No such lease")
     job = state.views.jobs[task.job]

@@ -15,6 +15,7 @@ from shardy_common.log import Append, Appended, Conflict
 from shardy_gateway.session import Session
 from shardy_gateway.state import GatewayState
 from shardy_gateway.views import JobView
+from shardy_gateway.visitors import Visitor, admitted
 
 SUBMIT, OPERATE = "submit", "operate"
 
@@ -54,8 +55,9 @@ def caller(request: Request, scope: str = "") -> Caller:
     raise Refused(detail, status=401, title="No valid API key")
 
 
-def worker_session(request: Request) -> Session:
-    session = state_of(request).door.tokens.get(bearer(request))
+async def worker_of(request: Request) -> Session | Visitor:
+    """The joined worker that calls; another gateway may hold its socket."""
+    session = await admitted(state_of(request), bearer(request))
     if session is None:
         raise Refused("the session token is not known: join again", status=401, title="No valid session token")
     return session

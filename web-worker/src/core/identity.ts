@@ -1,4 +1,4 @@
-/** The worker's Ed25519 key and its proof of possession (docs/protocol.md §2). */
+/** The worker's Ed25519 key: it proves possession (docs/protocol.md §2) and answers for results (§5.1). */
 
 export type Identity = { publicKey: Uint8Array<ArrayBuffer>; privateKey: CryptoKey };
 
@@ -6,11 +6,12 @@ export type Identity = { publicKey: Uint8Array<ArrayBuffer>; privateKey: CryptoK
 export type KeyStore = { load(): Promise<CryptoKeyPair | null>; save(pair: CryptoKeyPair): Promise<void> };
 
 const JOIN_TAG = new TextEncoder().encode("shardy-join-v1\0");
+const RESULTS_TAG = new TextEncoder().encode("shardy-results-v2\0");
 
 export async function identityFrom(store: KeyStore, subtle: SubtleCrypto): Promise<Identity> {
   let pair = await store.load();
   if (pair === null) {
-    pair = (await subtle.generateKey({ name: "Ed25519" }, false, ["sign", "verify"]));
+    pair = await subtle.generateKey({ name: "Ed25519" }, false, ["sign", "verify"]);
     await store.save(pair);
   }
   const publicKey = new Uint8Array(await subtle.exportKey("raw", pair.publicKey));
@@ -28,12 +29,19 @@ export function joinMessage(nonce: Uint8Array, key: Uint8Array, session: string)
   return message;
 }
 
-export async function signJoin(
+/** `"shardy-results-v2" ‖ 00 ‖ root`. */
+export function resultsMessage(root: Uint8Array): Uint8Array<ArrayBuffer> {
+  const message = new Uint8Array(RESULTS_TAG.length + root.length);
+  message.set(RESULTS_TAG, 0);
+  message.set(root, RESULTS_TAG.length);
+  return message;
+}
+
+/** 64 bytes. */
+export async function sign(
   who: Identity,
-  nonce: Uint8Array,
-  session: string,
+  message: Uint8Array<ArrayBuffer>,
   subtle: SubtleCrypto,
-): Promise<Uint8Array> {
-  const message = joinMessage(nonce, who.publicKey, session);
+): Promise<Uint8Array<ArrayBuffer>> {
   return new Uint8Array(await subtle.sign({ name: "Ed25519" }, who.privateKey, message));
 }

@@ -4,11 +4,11 @@
  */
 import { decodeFrame, encodeFrame, type Frame, FrameError, type Header } from "./frame.ts";
 import type { Identity } from "./identity.ts";
-import { signJoin } from "./identity.ts";
+import { joinMessage, sign } from "./identity.ts";
 import { FrameBudget } from "./timing.ts";
 import { LIMITS } from "./types.ts";
 
-export type Tier = { tier: string; max_leases: number; token: string; session: string };
+export type Tier = { tier: string; max_leases: number; token: string; session: string; heartbeat_s?: number };
 export type ProbeRequest = {
   seed: Uint8Array;
   m: number;
@@ -29,9 +29,21 @@ export type SessionHooks = {
   heartbeat(): Record<string, unknown>;
 };
 
-export type Closed = { code: number; reason: string; wasJoined: boolean; retryMs: number | null };
+export type Closed = {
+  code: number;
+  reason: string;
+  /** False where nobody answered at the address. */
+  wasOpen: boolean;
+  wasJoined: boolean;
+  retryMs: number | null;
+};
 
+export const VERSION = 2;
+const NO_COMMON_VERSION = 4406;
+
+/** Sooner than the mesh asks for, so that a late timer costs nothing. */
 const HEARTBEAT_MS = 10_000;
+const HEARTBEAT_MS_MIN = 50;
 /** Nothing heard for this long: the connection is dead though nobody closed it. */
 const SILENCE_MS = 45_000;
 
@@ -39,9 +51,13 @@ export class Session {
   readonly #socket: WebSocket;
   readonly #budget = new FrameBudget(performance.now());
   #stage: "challenge" | "probe" | "tier" | "joined" = "challenge";
+  #beating: ReturnType<typeof setInterval> | undefined;
   #heardAt = performance.now();
   #retryMs: number | null = null;
   #fault: string | null = null;
+  #faultCode: number | null = null;
+  #gaveUp = false;
+  #wasOpen = false;
 
   constructor(
     url: string,
@@ -62,14 +78,16 @@ export class Session {
     return new Promise((resolve) => {
       const socket = this.#socket;
       const handshake = setTimeout(() => this.#giveUp("the gateway took too long to answer"), LIMITS.handshake_ms);
-      const beat = setInterval(() => this.#beat(), HEARTBEAT_MS);
+      let trouble = "";
       socket.onopen = () => {
+        this.#wasOpen = true;
         const { identity, agent } = this.hooks;
-        const hello = { versions: [1], key: identity.publicKey, agent: agent.slice(0, LIMITS.agent_chars) };
+        const hello = { versions: [VERSION], key: identity.publicKey, agent: agent.slice(0, LIMITS.agent_chars) };
         this.send({ t: "hello", ...hello, held: this.hooks.held() });
       };
       socket.onmessage = (event: MessageEvent<unknown>) => {
         this.#heardAt = performance.now();
+        if (this.#gaveUp) return;
         try {
           if (!(event.data instanceof ArrayBuffer)) throw new FrameError("a text message");
           this.#received(decodeFrame(event.data));
@@ -78,11 +96,18 @@ export class Session {
           this.#giveUp(error instanceof Error ? error.message : String(error));
         }
       };
+      // Browsers tell nothing of what went wrong; other hosts name it.
+      socket.onerror = (event) => (trouble = (event as Partial<ErrorEvent>).message ?? "");
       socket.onclose = (event: CloseEvent) => {
         clearTimeout(handshake);
-        clearInterval(beat);
-        const wasJoined = this.#stage === "joined";
-        resolve({ code: event.code, reason: this.#fault ?? event.reason, wasJoined, retryMs: this.#retryMs });
+        clearInterval(this.#beating);
+        resolve({
+          code: this.#faultCode ?? event.code,
+          reason: this.#fault ?? (event.reason || trouble),
+          wasOpen: this.#wasOpen,
+          wasJoined: this.#stage === "joined",
+          retryMs: this.#retryMs,
+        });
       };
     });
   }
@@ -107,8 +132,12 @@ export class Session {
     this.#socket.close(1000);
   }
 
-  #giveUp(reason: string): void {
-    this.#fault = reason;
+  /** `code`: what the close means to the worker, where the socket's own would not say it. */
+  #giveUp(reason: string, code: number | null = null): void {
+    // What went wrong first is what was wrong.
+    this.#fault ??= reason;
+    this.#faultCode ??= code;
+    this.#gaveUp = true;
     this.#socket.close();
   }
 
@@ -128,6 +157,8 @@ export class Session {
     } else if (header.t !== this.#stage) {
       throw new FrameError(`frame ${header.t} where ${this.#stage} was due`);
     } else if (header.t === "challenge") {
+      const { version } = header;
+      if (version !== VERSION) return this.#giveUp(`version ${String(version)} was not offered`, NO_COMMON_VERSION);
       this.#stage = "probe";
       void this.#answer(this.#auth(header));
     } else if (header.t === "probe") {
@@ -136,14 +167,19 @@ export class Session {
       void this.#answer(this.hooks.probe(request).then((fields) => ({ t: "probed", ...fields })));
     } else {
       this.#stage = "joined";
-      this.hooks.joined(header as unknown as Tier);
+      const tier = header as unknown as Tier;
+      this.hooks.joined(tier);
+      const wanted_ms = (tier.heartbeat_s ?? Infinity) * 1000;
+      this.#beating = setInterval(() => this.#beat(), Math.max(HEARTBEAT_MS_MIN, Math.min(HEARTBEAT_MS, wanted_ms)));
+      // The first one at once: its answer says what the mesh has verified of this device so far.
+      this.#beat();
     }
   }
 
   async #auth(challenge: Header): Promise<Header> {
     const { nonce, session } = challenge as unknown as { nonce: Uint8Array; session: string };
-    if (challenge.version !== 1) throw new FrameError(`version ${String(challenge.version)} was not offered`);
-    return { t: "auth", sig: await signJoin(this.hooks.identity, nonce, session, this.subtle) };
+    const { identity } = this.hooks;
+    return { t: "auth", sig: await sign(identity, joinMessage(nonce, identity.publicKey, session), this.subtle) };
   }
 
   async #answer(header: Promise<Header>): Promise<void> {

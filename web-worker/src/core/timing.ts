@@ -33,22 +33,25 @@ export class FrameBudget {
   }
 }
 
-/**
- * Lets timers, messages and fetches run. A message channel, because setTimeout waits at least 4 ms when nested and a
- * second in a hidden page.
- */
-const channel = new MessageChannel();
-const turns: (() => void)[] = [];
-channel.port1.onmessage = () => turns.shift()?.();
-// In Node an open port would keep the process alive.
-(channel.port1 as { unref?: () => void }).unref?.();
+type After = (then: () => void) => void;
 
-export function nextTurn(): Promise<void> {
-  return new Promise((resolve) => {
-    turns.push(resolve);
+/** A message channel, because setTimeout waits at least 4 ms when nested and a second in a hidden page. */
+function byMessages(): After {
+  const channel = new MessageChannel();
+  const turns: (() => void)[] = [];
+  channel.port1.onmessage = () => turns.shift()?.();
+  return (then) => {
+    turns.push(then);
     channel.port2.postMessage(null);
-  });
+  };
 }
+
+const { setImmediate: immediate } = globalThis as { setImmediate?: After };
+/** Node and Bun have a turn for this; Bun would hand over a channel's messages for ever before a timer or a socket. */
+const afterThis: After = immediate ?? byMessages();
+
+/** Lets timers, messages and fetches run. */
+export const nextTurn = (): Promise<void> => new Promise((resolve) => afterThis(resolve));
 
 export const sleep = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 

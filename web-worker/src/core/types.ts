@@ -29,7 +29,7 @@ export type Lease = {
 
 export type Carry = [digest: string, offset: number, length: number, segment: number];
 
-/** One finished lease as it travels; `bytes` is null where they were uploaded. */
+/** One finished lease as it travels; `bytes` is null where they were uploaded. `leaf` stays here, for the signature. */
 export type Result = {
   lease: string;
   task: string;
@@ -39,6 +39,7 @@ export type Result = {
   backend: BackendName;
   spans: Record<string, number>;
   bytes: Uint8Array | null;
+  leaf: Uint8Array;
 };
 
 export type BackendName = "wasm" | "webgpu";

@@ -4,21 +4,30 @@
  *
  * Small leases on the engine run back to back without a turn of the event loop, for up to `BATCH_MS`; then their
  * results leave in one frame.
+ *
+ * A frame is gathered, signed, and sent. One is signed at a time, so frames leave in the order they were gathered, and
+ * what is finished meanwhile shares the next one: nothing waits for a signature of its own.
  */
 import { type UploadTarget, upload } from "./deliver.ts";
 import { Feed } from "./feed.ts";
 import type { Frame } from "./frame.ts";
 import { kindOf, type Made, type Tools } from "./kinds.ts";
-import { Outbox } from "./outbox.ts";
+import { leafOf, rootOf } from "./merkle.ts";
+import { type Batch, Outbox, resultFrame } from "./outbox.ts";
 import { type Entry, LeaseQueue } from "./queue.ts";
 import { nextTurn } from "./timing.ts";
 import { type Carry, type FailCode, type Lease, LIMITS, type Result, WorkError } from "./types.ts";
 
 export type Wire = {
-  /** False where nothing can be sent now (no connection). */
-  send(frame: Uint8Array<ArrayBuffer>): boolean;
+  /** False where results can't be sent now: they wait for `resend`. */
+  open(): boolean;
   mayStartFrame(): boolean;
+  /** The signature over the root of a frame's results. */
+  sign(root: Uint8Array): Promise<Uint8Array>;
+  send(frame: Uint8Array<ArrayBuffer>): void;
   failed(lease: string, code: FailCode, message: string): void;
+  /** The worker can't go on: its key does not sign. */
+  broken(error: unknown): void;
 };
 
 export type Progress = {
@@ -42,7 +51,10 @@ export class Work {
   #computing = 0;
   #uploading = 0;
   #looping = false;
+  #signing = false;
   #flushTimer: ReturnType<typeof setTimeout> | null = null;
+
+  readonly #hash = (bytes: Uint8Array): Uint8Array<ArrayBuffer> => this.tools.engine.hashBytes(bytes);
 
   constructor(
     readonly tools: Tools,
@@ -104,18 +116,37 @@ export class Work {
     for (const entry of this.queue.clear()) this.#feed.release(entry);
   }
 
+  /** Starts the next frame of results unless one is being signed: the end of that starts the next. */
   flush(): void {
-    while (this.outbox.ready > 0) {
-      if (!this.wire.mayStartFrame()) {
-        this.#flushTimer ??= setTimeout(() => {
-          this.#flushTimer = null;
-          this.flush();
-        }, 5);
-        return;
-      }
-      const frame = this.outbox.frame();
-      if (frame !== null && !this.wire.send(frame)) return;
+    if (this.#signing || this.outbox.ready === 0 || !this.wire.open()) return;
+    if (!this.wire.mayStartFrame()) {
+      this.#flushTimer ??= setTimeout(() => {
+        this.#flushTimer = null;
+        this.flush();
+      }, 5);
+      return;
     }
+    const batch = this.outbox.take();
+    if (batch !== null) void this.#sendSigned(batch);
+  }
+
+  async #sendSigned(batch: Batch): Promise<void> {
+    this.#signing = true;
+    try {
+      const root = rootOf(
+        this.#hash,
+        batch.results.map((result) => result.leaf),
+      );
+      const sig = await this.wire.sign(root);
+      // After a new `tier` these results are due again, in another frame.
+      if (batch.round === this.outbox.round && this.wire.open()) this.wire.send(resultFrame(batch, sig));
+    } catch (error) {
+      this.wire.broken(error);
+      return;
+    } finally {
+      this.#signing = false;
+    }
+    this.flush();
   }
 
   async #loop(): Promise<void> {
@@ -202,6 +233,7 @@ export class Work {
     const now = performance.now();
     const spans = { ...made.spans, hash: now - hashing };
     const base = {
+      leaf: leafOf(this.#hash, lease.lease, digest, made.len),
       lease: lease.lease,
       task: lease.task,
       digest,

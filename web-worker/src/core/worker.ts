@@ -7,13 +7,13 @@ import { Compute } from "./compute.ts";
 import type { UploadTarget } from "./deliver.ts";
 import type { Frame } from "./frame.ts";
 import { Graphics } from "./graphics.ts";
-import { type Identity, identityFrom, type KeyStore } from "./identity.ts";
+import { type Identity, identityFrom, type KeyStore, resultsMessage, sign } from "./identity.ts";
 import type { Tools } from "./kinds.ts";
 import { type Multiply, measure, probeMemory } from "./measure.ts";
 import { OperandStore } from "./operands.ts";
 import { probeDigest } from "./probe.ts";
 import { type Closed, type ProbeRequest, Session, type Tier } from "./session.ts";
-import { FINAL, inWords, NEW_STATUS, type Settings, type Status } from "./status.ts";
+import { creditOf, type Ending, NEW_STATUS, PAGE_WORDS, type Settings, type Status, type Words } from "./status.ts";
 import { backoffMs, sleep } from "./timing.ts";
 import { Work } from "./work.ts";
 
@@ -24,6 +24,8 @@ export type Host = {
   engineBytes: BufferSource;
   fetch: typeof fetch;
   Socket: typeof WebSocket;
+  /** Without them, those of the page. */
+  words?: Words;
   changed(status: Status): void;
 };
 
@@ -39,6 +41,7 @@ export class MeshWorker {
   #work: Work | null = null;
   #compute: Compute | null = null;
   #token = "";
+  #fault: Ending | null = null;
 
   constructor(
     readonly settings: Settings,
@@ -46,14 +49,25 @@ export class MeshWorker {
   ) {}
 
   /** Runs until stopped or refused for good; never throws. */
-  async run(): Promise<void> {
+  async run(): Promise<Ending> {
+    const ending = await this.#untilTheEnd();
+    if (ending.why === "stopped") this.#set({ state: "stopped", work: null });
+    else this.#set({ state: "failed", message: ending.message, work: null });
+    return ending;
+  }
+
+  async #untilTheEnd(): Promise<Ending> {
     try {
       const { engine, compute, identity } = await this.#prepare();
-      if (!this.#stopping.signal.aborted) await this.#stayJoined(engine, compute, identity);
-      this.#set({ state: this.status.state === "failed" ? "failed" : "stopped", work: null });
+      const ending = await this.#stayJoined(engine, compute, identity);
+      return this.#fault ?? ending;
     } catch (error) {
-      this.#set({ state: "failed", message: inWords(error), work: null });
+      return { why: "failed", message: this.#words.error(error) };
     }
+  }
+
+  get #words(): Words {
+    return this.host.words ?? PAGE_WORDS;
   }
 
   /** Gives back all leases and disconnects; work in progress ends at its next stretch. */
@@ -95,19 +109,22 @@ export class MeshWorker {
     if (settings.backend !== "wasm") await graphics.open();
     this.#showBackend();
     const tools = { engine, store, compute, stopping: this.#stopping.signal };
-    this.#work = this.#newWork(tools, source);
+    this.#work = this.#newWork(tools, source, identity);
     return { engine, compute, identity };
   }
 
-  #newWork(tools: Tools, target: UploadTarget): Work {
+  #newWork(tools: Tools, target: UploadTarget, identity: Identity): Work {
     return new Work(
       tools,
       target,
       {
-        send: (frame) => this.#session?.joined === true && this.#session.sendBytes(frame),
+        open: () => this.#session?.joined === true,
         mayStartFrame: () => this.#session?.maySend() ?? true,
+        sign: (root) => sign(identity, resultsMessage(root), this.host.subtle),
+        send: (frame) => void this.#session?.sendBytes(frame),
         failed: (lease, code, message) =>
           void this.#session?.send({ t: "failed", lease, code, message: message.slice(0, 400) }),
+        broken: (error) => this.#fail(error),
       },
       {
         started: (_lease, title) => this.#set({ state: "computing", work: title }),
@@ -125,9 +142,10 @@ export class MeshWorker {
     );
   }
 
-  async #stayJoined(engine: Engine, compute: Compute, identity: Identity): Promise<void> {
+  async #stayJoined(engine: Engine, compute: Compute, identity: Identity): Promise<Ending> {
     const url = `${this.settings.mesh.replace(/^http/, "ws")}/ws/worker-join`;
     let attempt = 0;
+    let unanswered = 0;
     while (!this.#stopping.signal.aborted) {
       this.#set({ state: attempt === 0 ? "connecting" : "reconnecting", message: "Connecting to the mesh…" });
       const joinedAt = performance.now();
@@ -135,17 +153,20 @@ export class MeshWorker {
       const closed = await this.#session.run();
       this.#session = null;
       this.#set({ tier: null, session: null });
-      if (this.#stopping.signal.aborted) return;
-      const final = FINAL[closed.code];
+      if (this.#stopping.signal.aborted) break;
+      const final = this.#words.final[closed.code];
       if (final !== undefined) {
-        this.#note(`${final} ${closed.reason}`.trim());
-        this.#set({ state: "failed", message: final });
-        return;
+        const message = closed.reason === "" ? final : `${final} The mesh says: ${closed.reason}`;
+        return { why: "refused", code: closed.code, message };
       }
+      if (closed.wasOpen) unanswered = -Infinity;
+      unanswered += 1;
+      if (unanswered >= (this.settings.firstTries ?? Infinity)) return { why: "unreachable", message: closed.reason };
       if (closed.wasJoined && performance.now() - joinedAt > STEADY_MS) attempt = 0;
       await this.#pause(closed, attempt);
       attempt += 1;
     }
+    return { why: "stopped" };
   }
 
   async #pause(closed: Closed, attempt: number): Promise<void> {
@@ -153,7 +174,8 @@ export class MeshWorker {
       closed.code === 4429
         ? 30_000 * (1 + Math.random() / 2)
         : (closed.retryMs ?? 0) + backoffMs(closed.code === 1012 ? 0 : attempt, Math.random());
-    const why = closed.reason === "" ? "The connection was lost" : `The connection ended: ${closed.reason}`;
+    const what = closed.wasOpen ? "The connection was lost" : "The mesh does not answer";
+    const why = closed.reason === "" ? what : `${what}: ${closed.reason}`;
     this.#set({ state: "reconnecting", message: `${why}. Trying again in ${Math.ceil(ms / 1000)} s.` });
     await Promise.race([sleep(ms), new Promise((resolve) => this.#stopping.signal.addEventListener("abort", resolve))]);
   }
@@ -202,8 +224,7 @@ export class MeshWorker {
     this.#token = tier.token;
     const state = work.active > 0 ? "computing" : "waiting";
     this.#set({ tier: tier.tier, session: tier.session, state, message: "Part of the mesh." });
-    // The session counts as joined once its handler has returned.
-    queueMicrotask(() => work.resend());
+    work.resend();
   }
 
   #frame(frame: Frame, work: Work): void {
@@ -211,7 +232,20 @@ export class MeshWorker {
     if (header.t === "lease") work.leases(frame);
     else if (header.t === "ack") work.acks(header.acks as [string, string][]);
     else if (header.t === "cancel") work.cancel(header.leases as string[]);
-    else if (header.t !== "heartbeat") throw new Error(`unknown frame ${header.t}`);
+    else if (header.t === "heartbeat") this.#heard(header.credit);
+    else throw new Error(`unknown frame ${header.t}`);
+  }
+
+  #heard(told: unknown): void {
+    const credit = creditOf(told);
+    const { tasks, ops } = this.status.credit ?? {};
+    if (credit !== null && (credit.tasks !== tasks || credit.ops !== ops)) this.#set({ credit });
+  }
+
+  /** Ends the worker with an error of its own. */
+  #fail(error: unknown): void {
+    this.#fault ??= { why: "failed", message: this.#words.error(error) };
+    this.stop();
   }
 
   #showBackend(): void {

@@ -53,6 +53,8 @@ function show(display: Display): void {
   element("message").textContent = display.message;
   element("speed").textContent = display.speed;
   element("done").textContent = display.done;
+  element("verified").textContent = display.verified;
+  element("credit").textContent = display.credit;
   element("backend").textContent = display.backend;
   element("tier").textContent = display.tier;
   element("work").textContent = display.work;

@@ -7,6 +7,8 @@ export type Display = {
   message: string;
   speed: string;
   done: string;
+  verified: string;
+  credit: string;
   backend: string;
   tier: string;
   work: string;
@@ -31,6 +33,22 @@ export function speed(gops: number): string {
   return `${gops.toPrecision(3)} GOPS`;
 }
 
+const MILLION = 1_000_000;
+
+/** Short however large, so that a figure stays on its line. */
+export function counted(n: number): string {
+  return n < MILLION ? n.toLocaleString("en") : `${Number((n / MILLION).toPrecision(4)).toLocaleString("en")} million`;
+}
+
+/** One credit for 10⁹ verified operations. */
+export function creditOfOps(ops: number): string {
+  const credit = ops / 1e9;
+  if (credit === 0) return "0";
+  if (credit < 0.01) return "under 0.01";
+  if (credit >= MILLION) return counted(credit);
+  return credit.toLocaleString("en", { maximumFractionDigits: credit < 10 ? 2 : credit < 1000 ? 1 : 0 });
+}
+
 export const gigabytes = (mib: number): string => (mib >= 1024 ? `${Number((mib / 1024).toFixed(1))} GB` : `${mib} MB`);
 
 export function displayOf(status: Status): Display {
@@ -52,7 +70,9 @@ export function displayOf(status: Status): Display {
     mood: status.state,
     message: status.message,
     speed: speed(status.gops),
-    done: status.tasksDone.toLocaleString("en"),
+    done: counted(status.tasksDone),
+    verified: status.credit === null ? "–" : counted(status.credit.tasks),
+    credit: status.credit === null ? "–" : creditOfOps(status.credit.ops),
     backend: status.backend === null ? "–" : backend[status.backend],
     tier: status.tier ?? "–",
     work: status.state === "computing" && status.work !== null ? `${status.work}…` : "",

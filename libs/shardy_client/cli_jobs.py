@@ -1,50 +1,70 @@
-"""Commands that look: jobs, job, cancel, workers, frauds, dlq."""
+"""Commands about jobs: jobs, job, cancel, receipt."""
 
 from __future__ import annotations
 
+import json
 from contextlib import suppress
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from shardy_client import complete
+from shardy_client.cli_bars import progress_bar
 from shardy_client.cli_common import (
     URL,
     AsJson,
+    JobId,
     Key,
     Url,
     ago,
+    bounded,
     command,
     entries,
+    facts,
+    line,
     number,
+    one_of,
+    operating,
     out,
     print_json,
-    progress_bar,
     table,
     with_mesh,
 )
-from shardy_client.errors import InvalidInput, JobFailed
-from shardy_client.jobs import ENDED, Progress
-
-JobId = Annotated[str, typer.Argument(help="The job's id; `shardy jobs` lists them.", metavar="ID")]
+from shardy_client.cli_mesh import show_frauds
+from shardy_client.errors import JobFailed
+from shardy_client.files import whole_file, writable
+from shardy_client.jobs import ENDED
+from shardy_client.mesh import AsyncMesh
+from shardy_client.progress import Progress
 
 
 def _percent(status: dict[str, Any]) -> str:
     now = Progress.of(status)
-    return f"{100 * now.cells_done / now.cells:.0f}%" if now.cells else ""
+    return f"{100 * now.fraction:.0f}%" if now.cells else ""
 
 
 @command
 def jobs(
     limit: Annotated[int, typer.Option(help="How many to list.")] = 20,
     before: Annotated[str | None, typer.Option(help="Only jobs older than this id.", metavar="ID")] = None,
+    state: Annotated[
+        str | None,
+        typer.Option(help="Only those in this state.", autocompletion=complete.among(complete.JOB_STATES)),
+    ] = None,
+    all_: Annotated[bool, typer.Option("--all", help="Everybody's; needs the operator's key.")] = False,
     as_json: AsJson = False,
     url: Url = URL,
     key: Key = None,
 ) -> None:
-    """List your jobs, newest first."""
-    if not 1 <= limit <= 500:
-        raise InvalidInput(f"--limit is {limit}; 1 to 500 are possible")
-    answer = with_mesh(url, key, lambda mesh: mesh.jobs(limit, before))
+    """List your jobs, newest first.
+
+    JSON: jobs [status], next (for --before, or null).
+    """
+    bounded("--limit", limit, 500)
+    one_of("--state", state, complete.JOB_STATES)
+    ask = operating if all_ else with_mesh
+    answer = ask(url, key, lambda mesh: mesh.jobs(limit, before, state, all_))
     if as_json:
         print_json(answer)
         return
@@ -53,7 +73,7 @@ def jobs(
             j.get("id"),
             j.get("kind"),
             j.get("policy"),
-            j.get("state"),
+            f"waiting: {j['waiting_for']}" if j.get("waiting_for") else j.get("state"),
             _percent(j),
             ago(j.get("created_ms")),
             j.get("label"),
@@ -63,7 +83,7 @@ def jobs(
     empty = "No jobs yet. Submit one: shardy matmul A.npy B.npy -o C.npy"
     table("Jobs", ("id", "kind", "policy", "state", "done", "submitted", "label"), rows, empty)
     if answer.get("next"):
-        out.print(f"older ones: shardy jobs --before {answer['next']}", highlight=False)
+        line(f"older ones: shardy jobs --before {answer['next']}")
 
 
 @command
@@ -75,9 +95,12 @@ def job(
     url: Url = URL,
     key: Key = None,
 ) -> None:
-    """Show a job. Exit code 1 when it failed or was cancelled."""
+    """Show a job: how far it is, what it waits for, what was verified. Exit code 1 when it failed or was cancelled.
 
-    async def look(mesh: Any) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    JSON: the job's status, and tasks [task] with --tasks.
+    """
+
+    async def look(mesh: AsyncMesh) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         handle = await mesh.job(job_id)
         if follow and not handle.ended:
             # A failed job's state and reason are shown below, as of any job.
@@ -101,20 +124,21 @@ def _show(status: dict[str, Any], listed: list[dict[str, Any]], tasks: bool) -> 
         f"{name} {part.get('dtype')}{list(part.get('shape', []))}"
         for name, part in (status.get("result") or {}).items()
     )
-    facts = (
+    usage = status.get("usage") or {}
+    facts(
         ("job", status["id"]),
         ("kind", f"{status.get('kind')}, policy {status.get('policy')}"),
         ("label", status.get("label")),
         ("state", status["state"] + (f": {status['error']}" if status.get("error") else "")),
+        ("waits for", now.waiting_for),
         ("done", f"{now.cells_done:,} of {now.cells:,} elements, {now.tasks_verified} tasks verified"),
         ("active", f"{now.tasks_active} tasks" if now.tasks_active else ""),
         ("result", parts),
+        ("usage", f"{number(usage['ops'])} operations verified" if usage.get("ops") else ""),
         ("submitted", ago(status.get("created_ms"))),
+        ("receipt", f"shardy receipt {status['id']} -o FILE" if status.get("receipt") else ""),
     )
-    for name, value in facts:
-        if value:
-            out.print(f"{name:>10}  {value}", highlight=False, markup=False, soft_wrap=True)
-    frauds_of(status.get("frauds") or [])
+    show_frauds(status.get("frauds") or [])
     if tasks:
         rows = (
             (
@@ -131,84 +155,49 @@ def _show(status: dict[str, Any], listed: list[dict[str, Any]], tasks: bool) -> 
         table("Tasks", ("task", "rows", "columns", "state", "method", "workers", "digest"), rows, "No tasks yet.")
 
 
-def frauds_of(frauds: list[dict[str, Any]]) -> None:
-    """A table of proven wrong results."""
-    rows = (
-        (f.get("name"), (f.get("worker") or "")[:16], f.get("task"), f.get("method"), f.get("row"), ago(f.get("at_ms")))
-        for f in frauds
-    )
-    if frauds:
-        table("Wrong results, proven", ("name", "worker", "task", "method", "row", "when"), rows, "")
-
-
 @command
 def cancel(job_id: JobId, as_json: AsJson = False, url: Url = URL, key: Key = None) -> None:
-    """Stop a job."""
+    """Stop a job.
 
-    async def do(mesh: Any) -> dict[str, Any]:
+    JSON: the job's status.
+    """
+
+    async def do(mesh: AsyncMesh) -> dict[str, Any]:
         return await (await mesh.job(job_id)).cancel()
 
     status = with_mesh(url, key, do)
     if as_json:
         print_json(status)
     else:
-        out.print(f"{status.get('id')} is {status.get('state')}", highlight=False)
+        line(f"{status.get('id')} is {status.get('state')}")
 
 
 @command
-def workers(
-    all_: Annotated[bool, typer.Option("--all", help="Also those that have left.")] = False,
+def receipt(
+    job_id: JobId,
+    task: Annotated[str | None, typer.Option("--task", help="Of this task alone.", metavar="ID")] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Where it goes; else it is printed.", metavar="FILE")
+    ] = None,
     as_json: AsJson = False,
     url: Url = URL,
     key: Key = None,
 ) -> None:
-    """List the devices of the mesh: what they compute with, how fast, and how much was verified."""
-    answer = with_mesh(url, key, lambda mesh: mesh.listing("workers"))
-    if as_json:
-        print_json(answer)
+    """Get the mesh's signed receipt of a completed job: what was computed, by whom, and how it was checked.
+
+    Anybody can check it without the mesh: shardy verify FILE.
+
+    JSON: the receipt (statement, signature, tasks), or with -o: file, job.
+    """
+    saved = None if output is None else writable(output)
+    document = with_mesh(url, key, lambda mesh: mesh.receipt(job_id, task))
+    text = json.dumps(document, indent=1, ensure_ascii=False)
+    if saved is None:
+        typer.echo(text)
         return
-    rows = (
-        (
-            w.get("name"),
-            (w.get("id") or "")[-12:],
-            "banned" if w.get("banned") else w.get("tier") if w.get("present") else "left",
-            w.get("backend"),
-            w.get("gpu"),
-            w.get("gops"),
-            w.get("memory_mib"),
-            w.get("tasks_verified"),
-            number(w.get("ops_verified") or 0),
-            ago(w.get("joined_ms")),
-        )
-        for w in entries(answer, "workers")
-        if all_ or w.get("present")
-    )
-    columns = ("name", "id", "tier", "backend", "adapter", "GOPS", "MiB", "verified", "operations", "joined")
-    table("Workers", columns, rows, "No workers. Open the mesh's page in a browser, or run: shardy worker")
-
-
-@command
-def frauds(as_json: AsJson = False, url: Url = URL, key: Key = None) -> None:
-    """List results that were proven wrong, and who sent them."""
-    answer = with_mesh(url, key, lambda mesh: mesh.listing("frauds"))
+    with whole_file(saved) as file:
+        file.write(text.encode() + b"\n")
     if as_json:
-        print_json(answer)
-        return
-    found = entries(answer, "frauds")
-    frauds_of(found)
-    if not found:
-        out.print("No wrong result was ever proven.")
-
-
-@command
-def dlq(as_json: AsJson = False, url: Url = URL, key: Key = None) -> None:
-    """List what the mesh could not deal with: its dead letters, with cause and evidence."""
-    answer = with_mesh(url, key, lambda mesh: mesh.listing("dlq"))
-    if as_json:
-        print_json(answer)
-        return
-    rows = (
-        (e.get("entry"), e.get("cause"), e.get("subject"), ago(e.get("at_ms")), e.get("evidence"))
-        for e in entries(answer, "entries")
-    )
-    table("Dead letters", ("entry", "cause", "subject", "when", "evidence"), rows, "No dead letters.")
+        print_json({"file": str(saved), "job": job_id})
+    else:
+        out.print(f"wrote {saved}; check it with: shardy verify {saved}", markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,53 @@
+"""Asking all replicas of a service at once: the control plane's requests reach each of them, and each answers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import time
+from typing import Any
+
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.errors import TimeoutError as NatsTimeout
+
+from shardy_common.wire.subjects import control
+
+PATIENCE_S = 1.0  # for the first answer
+QUIET_S = 0.25  # then until nobody has answered for so long
+REBUILD_S = 600.0
+
+
+async def statuses(client: Client, service: str) -> list[dict[str, Any]]:
+    """What each live replica says of itself, as long as each of those that the others know has answered; otherwise
+    whoever answers in time."""
+    inbox = client.new_inbox()
+    subscription = await client.subscribe(inbox)
+    found: list[dict[str, Any]] = []
+    try:
+        await client.publish(control(service, "status"), b"{}", reply=inbox)
+        deadline = time.monotonic() + PATIENCE_S
+        while time.monotonic() < deadline:
+            with contextlib.suppress(NatsTimeout, asyncio.TimeoutError):
+                message: Msg = await subscription.next_msg(timeout=QUIET_S if found else PATIENCE_S)
+                if message.data:  # an empty one says that nobody listens
+                    found.append(json.loads(message.data))
+                else:
+                    await asyncio.sleep(PATIENCE_S / 2)
+                    break
+                known = {name for status in found for name in status["replicas"]}
+                if known <= {status["instance"] for status in found}:
+                    break
+    finally:
+        await subscription.unsubscribe()
+    return found
+
+
+async def rebuild(client: Client, service: str) -> list[dict[str, Any]]:
+    """Each replica folds the log anew, one after another, so that the others go on meanwhile. What each answers."""
+    done = []
+    for instance in sorted({str(status["instance"]) for status in await statuses(client, service)}):
+        reply = await client.request(control(service, f"rebuild.{instance}"), b"{}", timeout=REBUILD_S)
+        done.append(json.loads(reply.data))
+    return done
