@@ -16,8 +16,9 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
-from shardy_common.log import Append, Appended, Outcome, Projection, Recorded
+from shardy_common.log import Append, Appended, Conflict, Outcome, Projection, Recorded
 from shardy_common.presence import Presence
+from shardy_common.wire import subjects
 from shardy_common.wire.events import DlqRecorded
 
 BATCH_MAX = 2_000
@@ -25,6 +26,8 @@ COMMIT_S = 0.05  # rows wait so long for more changes of the same task before th
 COMMIT_EVENTS = 5_000
 BUSY_EVENTS = 12  # a step that brought more than this is followed by a short rest, so that the next brings more still
 REST_S = 0.003
+POISON_BYTES_MAX = 512  # of the undecodable bytes, kept as evidence; all of them stay in the log
+POISON_ERROR_CHARS_MAX = 500
 IN_FLIGHT_APPENDS_MAX = 16_000
 log = logging.getLogger("shardy.service")
 
@@ -48,6 +51,7 @@ class FoldLoop:
     """react: called after each batch once the log has been caught up with, and every tick_s; may propose().
 
     observe: called with each batch after it is folded; seen_before: in its place for what a rebuild repeats.
+    beside: reads what else the core folds, up to its end; called before react, and at the end of a rebuild.
     make_core builds an empty core: used at start, and again by rebuild(). presence: where the work is shared among
     replicas; the shell gives the others one.
     """
@@ -63,6 +67,7 @@ class FoldLoop:
         settled: Callable[[Append, bool], None] | None = None,
         observe: Callable[[list[Recorded]], Awaitable[None]] | None = None,
         seen_before: Callable[[], None] | None = None,
+        beside: Callable[[], Awaitable[None]] | None = None,
         presence: Presence | None = None,
         tick_s: float = 0.2,
     ) -> None:
@@ -70,7 +75,7 @@ class FoldLoop:
         self.make_core = make_core
         self.core = make_core()
         self._react, self._settled, self._observe, self._tick_s = react, settled, observe, tick_s
-        self._seen_before = seen_before
+        self._seen_before, self._beside = seen_before, beside
         self.presence = presence
         self.live = asyncio.Event()
         self.folded = 0
@@ -84,7 +89,7 @@ class FoldLoop:
         self._stopping = False
         self._letters: set[str] = set()
         self._uncommitted = 0
-        self._last_seq = 0
+        self._last_seq = projection.checkpoint
         self._commit_at = 0.0
 
     async def run(self) -> None:
@@ -113,6 +118,8 @@ class FoldLoop:
             self.flush()
         if self._reader.caught_up:
             self.live.set()
+        if self._beside is not None and self.live.is_set():
+            await self._beside()
         if self._react is not None and self.live.is_set() and self._in_flight < IN_FLIGHT_APPENDS_MAX:
             await self._react()
         if len(events) > BUSY_EVENTS:
@@ -131,6 +138,12 @@ class FoldLoop:
         self._uncommitted += len(events)
         self._last_seq = events[-1].seq
         self.folded += len(events)
+
+    def changed(self) -> None:
+        """Rows changed by what was read beside the log: write them with the next commit, at the same checkpoint."""
+        if not self._uncommitted:
+            self._commit_at = time.monotonic() + COMMIT_S
+        self._uncommitted += 1
 
     def flush(self) -> None:
         """Write what has been folded: one row for each thing that changed, and the checkpoint, in one transaction.
@@ -162,7 +175,7 @@ class FoldLoop:
             accepted = isinstance(outcome, Appended)
             refused += not accepted
             if item.event.entity_id in self._letters:
-                if accepted:
+                if accepted or isinstance(outcome, Conflict):  # somebody else met the same bytes, or we did long ago
                     self._letters.discard(item.event.entity_id)
                 else:
                     again.append(item)
@@ -187,10 +200,19 @@ class FoldLoop:
     def _poison(self, recorded: Recorded) -> None:
         self.poisoned += 1
         log.error("%s: event %d on %s cannot be decoded; dead-lettered", self.name, recorded.seq, recorded.subject)
-        evidence = {"reader": self.name, "bytes": recorded.payload[:512].hex()}
+        evidence = {
+            "reader": self.name,
+            "bytes": recorded.payload[:POISON_BYTES_MAX].hex(),
+            "size": str(len(recorded.payload)),
+            "subject": recorded.subject,
+            "error": recorded.error[:POISON_ERROR_CHARS_MAX],
+            "trace": recorded.trace,
+        }
         event = DlqRecorded(f"poison-{recorded.seq}", "poison", recorded.subject, recorded.seq, evidence)
         self._letters.add(event.entry)
-        self.propose([Append(event, f"poison/{recorded.seq}")])
+        # once, whoever meets it and however often: a rebuild must not open a letter that somebody has closed
+        only = subjects.of_entity("dlq", event.entry)
+        self.propose([Append(event, f"poison/{recorded.seq}", 0, only, recorded.trace)])
 
     # -- rebuild --------------------------------------------------------------------------------------------------
 
@@ -226,6 +248,8 @@ class FoldLoop:
                 self.flush()
             if self._reader.caught_up:
                 break
+        if self._beside is not None:
+            await self._beside()
         self.flush()
         done, self._rebuild = self._rebuild, None
         done.set_result(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import UNSET, Meta, UnsetType
 
 from shardy_common import limits
 from shardy_gateway.answer_base import Count, Digest, Dtype, Kind, Ms, Next, Policy, State, Strict
@@ -324,21 +324,42 @@ class KeyList(Strict):
 # -- dead letters -----------------------------------------------------------------------------------------------------
 
 
-class Letter(Struct):
-    """A dead letter with its evidence."""
+class Letter(Strict):
+    """subject, seq: of the event that it is about; evidence: by cause (docs/dead-letters.md). outcome: of its replay,
+    or why it was discarded."""
 
     entry: str
-    cause: str
+    cause: Literal["fraud", "unresolved", "poison", "max-deliveries"]
+    state: Literal["open", "replayed", "discarded"]
     subject: str
-    seq: int
+    seq: Count
     at_ms: Ms
+    trace: str
     evidence: dict[str, str]
+    closed_by: str | None
+    closed_ms: Ms | None
+    outcome: str | None
 
 
-class LetterList(Struct):
+class LetterList(Strict):
     """Newest first."""
 
     entries: list[Letter]
+    next: Next
+
+
+class Replayed(Strict):
+    """job: what runs because of it, where anything does."""
+
+    entry: str
+    outcome: str
+    job: str | UnsetType = UNSET
+
+
+class DiscardRequest(Strict):
+    """Why nothing is to be done."""
+
+    reason: Annotated[str, Meta(min_length=1, max_length=500, examples=["the device was repaired"])]
 
 
 ALL = (
@@ -361,5 +382,8 @@ ALL = (
     RotateRequest,
     NewKey,
     KeyList,
+    Letter,
     LetterList,
+    Replayed,
+    DiscardRequest,
 )

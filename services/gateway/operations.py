@@ -176,7 +176,27 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ("DELETE", "/v1/keys/{key_id}"): Operation(
         "own", {204: Answer("revoked", media="")}, ("no-such-key", "last-operator-key", "try-again")
     ),
-    ("GET", "/v1/dlq"): Operation("operate", {200: Answer("dead letters", "LetterList")}, ("bad-parameter",)),
+    ("GET", "/v1/dlq"): Operation("operate", {200: Answer("a page of dead letters", "LetterList")}, ("bad-parameter",)),
+    ("GET", "/v1/dlq/{entry}"): Operation("operate", {200: Answer("the letter", "Letter")}, ("no-such-letter",)),
+    ("POST", "/v1/dlq/{entry}/replay"): Operation(
+        "operate",
+        {200: Answer("tried again, and the letter is closed or closes in a moment", "Replayed")},
+        ("no-such-letter", "letter-is-closed", "cannot-be-replayed", "try-again"),
+    ),
+    ("POST", "/v1/dlq/{entry}/discard"): Operation(
+        "operate",
+        {200: Answer("the letter, closed", "Letter")},
+        (
+            "malformed-body",
+            "refused",
+            "wrong-content-type",
+            "body-too-large",
+            "no-such-letter",
+            "letter-is-closed",
+            "try-again",
+        ),
+        {JSON: "DiscardRequest"},
+    ),
     ("GET", "/v1/worker/blobs/{digest}"): Operation(
         "session", _BLOB, ("bad-digest", "not-found", "bad-range"), parameters=("Range", "If-Range")
     ),

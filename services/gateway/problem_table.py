@@ -244,6 +244,24 @@ TABLE = (
         "Send fewer.",
     ),
     Problem(
+        "No such letter",
+        (404,),
+        "There is no dead letter of this name.",
+        "List them with GET /v1/dlq.",
+    ),
+    Problem(
+        "Letter is closed",
+        (409,),
+        "The dead letter was replayed or discarded already.",
+        "Nothing: detail says by whom, and with what outcome.",
+    ),
+    Problem(
+        "Cannot be replayed",
+        (409,),
+        "What the letter is about cannot be tried again.",
+        "Do what detail says, or discard the letter with a reason.",
+    ),
+    Problem(
         "No such task",
         (404,),
         "The job has no task of this id.",

@@ -35,6 +35,7 @@ class JobView(msgspec.Struct):
     changes: int = 0
     ops: int = 0
     ops_replicas: int = 0
+    entry: str = ""  # the dead letter through which it was last reopened
 
     @property
     def ended(self) -> bool:

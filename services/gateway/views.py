@@ -40,7 +40,7 @@ TABLES = [
     ),
     *(table for side in SIDES for table in side.tables),
 ]
-VERSION = 5
+VERSION = 6
 FILTERS = ["job.*.*", "task.*.*", "fraud.detected.*", "worker.*.*", "gateway.started.*"]
 FILTERS += [pattern for side in SIDES for pattern in side.filters if pattern not in FILTERS]
 
@@ -65,6 +65,7 @@ class Views:
         self._touched_jobs: dict[str, JobView] = {}
         self._touched_workers: set[str] = set()
         self._frauds: list[FraudView] = []
+        self._frauds_in: dict[str, int] = {}  # by job, for jobs that go on after their end
         self.letters, self.answers, self.ledger, self.mesh_keys = Letters(), Answers(self.tasks), Ledger(), MeshKeys()
         self.reputations = Reputations(lambda task: self.tasks[task].leases if task in self.tasks else {})
         self.keyring, self.idempotency = Keyring(), Idempotency()
@@ -96,6 +97,7 @@ class Views:
         for (body,) in projection.rows("SELECT body FROM workers"):
             worker = _worker(body)
             self.workers[worker.id] = worker
+        self._frauds_in = dict(projection.rows("SELECT job, COUNT(*) FROM frauds GROUP BY job"))
         for side in self.sides:
             side.load(projection)
 
@@ -153,6 +155,10 @@ class Views:
         rows = self.read("SELECT body FROM tasks WHERE job = ? ORDER BY col0, row0, id", (job_id,))
         return [_task(body) for (body,) in rows]
 
+    def task(self, task_id: str) -> TaskView | None:
+        rows = self.read("SELECT body FROM tasks WHERE id = ?", (task_id,))
+        return _task(rows[0][0]) if rows else None
+
     def task_state(self, task_id: str) -> str:
         """active | ended | unknown."""
         if task_id in self.tasks:
@@ -187,6 +193,24 @@ class Views:
         who = "an operator" if job is not None and event.by != job.requester else "its requester"
         self._end(event.job, "cancelled", f"cancelled by {who}", recorded)
 
+    def _job_reopened(self, event: ev.JobReopened, recorded: Recorded) -> None:
+        if event.job in self.jobs:
+            return
+        rows, cols = kinds.KINDS[event.spec.kind].shape(event.spec)
+        job = JobView(
+            event.job, recorded.seq, event.spec, event.requester, event.created_ms, rows * cols, recorded.trace
+        )
+        job.state, job.cursor, job.entry = "running", event.cursor, event.entry
+        job.cells_done, job.tasks_verified, job.tasks_active = event.cells_done, event.tasks_verified, len(event.tasks)
+        job.frauds = self._frauds_in.get(event.job, 0)
+        job.ops, job.ops_replicas = self.ledger.reopened(event.job)
+        self.jobs[event.job] = job
+        self.tasks_of[event.job] = {task_id for task_id, _ in event.tasks}
+        for task_id, tile in event.tasks:
+            task = TaskView(task_id, event.job, tile, {}, seq=recorded.seq)
+            self.tasks[task_id] = self._touched_tasks[task_id] = task
+        self._touch_job(job)
+
     def _end(self, job_id: str, state: str, error: str, recorded: Recorded) -> None:
         job = self.jobs.pop(job_id, None)
         if job is None:
@@ -194,6 +218,7 @@ class Views:
         job.seq, job.state, job.error, job.ended_ms, job.tasks_active = recorded.seq, state, error, recorded.at_ms, 0
         for task_id in self.tasks_of.pop(job_id, set()):
             task = self.tasks.pop(task_id)
+            task.method = "dropped"
             self._touched_tasks[task_id] = task
             self.outbox.dropped.append(task)
         self._touch_job(job)
@@ -261,22 +286,9 @@ class Views:
 
     def _fraud_detected(self, event: ev.FraudDetected, recorded: Recorded) -> None:
         job, worker = self.jobs.get(event.job), self.workers.get(event.worker)
-        self._frauds.append(
-            FraudView(
-                event.lease,
-                event.task,
-                event.job,
-                event.worker,
-                event.agent,
-                event.method,
-                event.row,
-                event.rounds,
-                event.digest,
-                recorded.at_ms,
-                recorded.seq,
-                event.expected,
-            )
-        )
+        values = {name: getattr(event, name) for name in FraudView.__struct_fields__ if name not in ("at_ms", "seq")}
+        self._frauds.append(FraudView(**values, at_ms=recorded.at_ms, seq=recorded.seq))
+        self._frauds_in[event.job] = self._frauds_in.get(event.job, 0) + 1
         if job is not None:
             job.frauds += 1
             self._touch_job(job)
@@ -336,6 +348,7 @@ _HANDLERS: dict[type | None, Callable[[Views, Any, Recorded], None]] = {
     ev.JobCompleted: Views._job_completed,
     ev.JobFailed: Views._job_failed,
     ev.JobCancelled: Views._job_cancelled,
+    ev.JobReopened: Views._job_reopened,
     ev.TaskCreated: Views._task_created,
     ev.TaskAssigned: Views._task_assigned,
     ev.TaskVerified: Views._task_verified,

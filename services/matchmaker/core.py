@@ -19,7 +19,7 @@ TABLES = [
     Table("tasks", {"id": str, "job": str, "active": int, "body": bytes}, [["active"]]),
     Table("trust", {"worker": str, "body": bytes}),
 ]
-VERSION = 2
+VERSION = 3
 _pack = msgspec.msgpack.Encoder(order="deterministic").encode
 _worker = msgspec.msgpack.Decoder(WorkerState).decode
 _job = msgspec.msgpack.Decoder(JobState).decode
@@ -40,6 +40,9 @@ class MatchmakerCore:
             fold.workers[worker.id] = worker
             if worker.present and not worker.tier:
                 fold.untiered[worker.id] = None
+            lost = [lease for lease in worker.lost if lease in worker.leases]
+            if lost:  # read, and not expired yet when the last process ended
+                fold.incoming[worker.id] = lost
         for (body,) in projection.rows("SELECT body FROM jobs WHERE active = 1 ORDER BY id"):
             job = _job(body)
             fold.jobs[job.id] = job

@@ -184,7 +184,9 @@ class Matchmaker:
             else:
                 continue
             self.overlay.jobs.add(job.id)
-            out.append(Append(event, f"end/{job.id}", job.seq, subjects.of_entity("job", job.id), trace=job.trace))
+            out.append(
+                Append(event, f"end/{job.id}/{job.seq}", job.seq, subjects.of_entity("job", job.id), trace=job.trace)
+            )
 
     def _replicate(self, now_ms: int, pool: Pool, out: list[Append]) -> None:
         """Further leases for tasks that have too few: retries, third opinions, replicas that found no device before."""

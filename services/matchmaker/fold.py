@@ -69,6 +69,35 @@ class Fold:
         for task_id in self.tasks_of.pop(event.job, set()):
             self._drop_task(task_id)
 
+    def _job_reopened(self, event: ev.JobReopened, recorded: Recorded) -> None:
+        """All that is needed stands in the event: an ended job is in memory no longer."""
+        if event.job in self.jobs:
+            return
+        kind = kinds.KINDS[event.spec.kind]
+        rows, cols = kind.shape(event.spec)
+        made = event.tasks_verified + len(event.tasks)
+        self.jobs[event.job] = JobState(
+            event.job,
+            recorded.seq,
+            event.spec,
+            event.requester,
+            rows * cols,
+            recorded.trace,
+            event.cursor,
+            event.cells_done,
+            made,
+        )
+        self.dead_jobs.pop(event.job, None)
+        self.tasks_of[event.job] = set()
+        self.touched["jobs"].add(event.job)
+        need = kinds.answers_wanted(event.spec)
+        for task_id, tile in event.tasks:
+            task = TaskState(task_id, event.job, tile, 0, need, kind.ops(event.spec, tile.rows, tile.cols))
+            self.tasks[task_id] = task
+            self.dead_tasks.pop(task_id, None)
+            self.tasks_of[event.job].add(task_id)
+            self._lend(task, [], recorded.at_ms)
+
     # -- tasks ----------------------------------------------------------------------------------------------------
 
     def _task_created(self, event: ev.TaskCreated, recorded: Recorded) -> None:
@@ -132,7 +161,7 @@ class Fold:
 
     def _task_unresolved(self, event: ev.TaskUnresolved, _recorded: Recorded) -> None:
         job = self.jobs.get(event.job)
-        if job is not None:
+        if job is not None and event.task in self.tasks:  # not one of those that a reopened job left behind
             job.failing = event.cause
             self.touched["jobs"].add(event.job)
             self.tasks_of[event.job].discard(event.task)
@@ -219,7 +248,8 @@ class Fold:
         self.touched["workers"].add(event.worker)
         self.untiered[event.worker] = None
         held = set(event.held)
-        self.incoming[event.worker] = [lease for lease in worker.leases if lease not in held]
+        worker.lost = [lease for lease in worker.leases if lease not in held]
+        self.incoming[event.worker] = list(worker.lost)
 
     def _worker_tiered(self, event: ev.WorkerTiered, _recorded: Recorded) -> None:
         worker = self.workers.get(event.worker)
@@ -307,6 +337,7 @@ _HANDLERS: dict[type | None, Callable[[Fold, Any, Recorded], None]] = {
     ev.JobCompleted: Fold._job_ended,
     ev.JobFailed: Fold._job_ended,
     ev.JobCancelled: Fold._job_ended,
+    ev.JobReopened: Fold._job_reopened,
     ev.TaskCreated: Fold._task_created,
     ev.TaskAssigned: Fold._task_assigned,
     ev.TaskExpired: Fold._task_expired,

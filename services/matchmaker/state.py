@@ -14,7 +14,8 @@ LIVE, ANSWERED, EXPIRED, FAILED, FRAUD = "live", "answered", "expired", "failed"
 class WorkerState(msgspec.Struct):
     """gops: believed speed, learned from results; leases: live ones. absent_ms: when it was lost, 0 while present.
 
-    strikes: times in a row that it let leases run out (reliability.py); late_ms: when it last did.
+    strikes: times in a row that it let leases run out (reliability.py); late_ms: when it last did. lost: leases that it
+    came back without at its latest join, which nobody waits for.
     """
 
     id: str
@@ -37,6 +38,7 @@ class WorkerState(msgspec.Struct):
     strikes: int = 0
     strike_ms: int = 0
     late_ms: int = 0
+    lost: list[str] = []
 
 
 class LeaseState(msgspec.Struct, omit_defaults=True):
@@ -48,8 +50,9 @@ class LeaseState(msgspec.Struct, omit_defaults=True):
 
 
 class TaskState(msgspec.Struct, omit_defaults=True):
-    """seq: last sequence of the task's own events, what its next one expects. need: answers wanted in all;
-    ops: integer operations of the tile. lone: it was given to one worker on trust, and nobody else has it."""
+    """seq: last sequence of the task's own events, what its next one expects (0: a reopened job's, not lent yet).
+    need: answers wanted in all; ops: integer operations of the tile. lone: it was given to one worker on trust, and
+    nobody else has it."""
 
     id: str
     job: str

@@ -21,7 +21,7 @@ TABLES = [
     Table("canaries", {"job": str, "open": int, "body": bytes}, [["open"]]),
     Table("pace", {"id": int, "body": bytes}),
 ]
-VERSION = 2
+VERSION = 3
 _pack = msgspec.msgpack.Encoder(order="deterministic").encode
 _job = msgspec.msgpack.Decoder(QuorumJob).decode
 _task = msgspec.msgpack.Decoder(QuorumTask).decode

@@ -63,6 +63,20 @@ class Quorum:
         for task in self.tasks_of.pop(event.job, set()):
             self._drop(task)
 
+    def _job_reopened(self, event: ev.JobReopened, recorded: Recorded) -> None:
+        if event.job in self.jobs:
+            return
+        self.jobs[event.job] = QuorumJob(event.job, event.spec, recorded.trace, event.cursor)
+        self.dead_jobs.discard(event.job)
+        self.tasks_of[event.job] = set()
+        self.touched_jobs.add(event.job)
+        need = kinds.answers_wanted(event.spec)
+        for task_id, tile in event.tasks:
+            self.tasks[task_id] = QuorumTask(task_id, event.job, tile, 0, need)
+            self.dead_tasks.discard(task_id)
+            self.tasks_of[event.job].add(task_id)
+            self.touched_tasks.add(task_id)
+
     def _task_created(self, event: ev.TaskCreated, recorded: Recorded) -> None:
         job = self.jobs.get(event.job)
         if job is None:
@@ -362,6 +376,7 @@ _HANDLERS: dict[type | None, Callable[[Quorum, Any, Recorded], None]] = {
     ev.JobCompleted: Quorum._job_ended,
     ev.JobFailed: Quorum._job_ended,
     ev.JobCancelled: Quorum._job_ended,
+    ev.JobReopened: Quorum._job_reopened,
     ev.TaskCreated: Quorum._task_created,
     ev.TaskAssigned: Quorum._task_assigned,
     ev.TaskExpired: Quorum._task_expired,

@@ -70,6 +70,9 @@ async def test_keys(stack: Stack) -> None:
         ("GET", "/v1/workers"),
         ("GET", "/v1/frauds"),
         ("GET", "/v1/dlq"),
+        ("GET", "/v1/dlq/x"),
+        ("POST", "/v1/dlq/x/replay"),
+        ("POST", "/v1/dlq/x/discard"),
         ("PUT", "/v1/blobs/" + "0" * 64),
         ("GET", "/v1/blobs/" + "0" * 64),
         ("GET", "/v1/worker/blobs/" + "0" * 64),
@@ -347,7 +350,6 @@ async def test_nothing_there(stack: Stack, http: httpx.AsyncClient) -> None:
         answer = await http.request(method, path)
         problem(answer, answer.status_code, path)
         assert answer.status_code in (404, 405)
-    operate = {"Authorization": f"Bearer {stack.operator_key}"}
     for query in (
         "/v1/jobs?limit=0",
         "/v1/jobs?limit=501",
@@ -358,9 +360,11 @@ async def test_nothing_there(stack: Stack, http: httpx.AsyncClient) -> None:
         "/v1/jobs/x?wait=inf",
         "/v1/jobs/x/tasks?limit=0",
         "/v1/frauds?limit=1001",
-        "/v1/dlq?limit=-1",
     ):
-        problem(await http.get(query, headers=operate), 422, query)
+        problem(await http.get(query), 422, query)
+    async with api(stack, stack.operator_key) as operator:
+        for query in ("limit=-1", "limit=1001", "before=x", "before=-1", "cause=weather", "state=ajar"):
+            problem(await operator.get(f"/v1/dlq?{query}"), 422, query)
 
 
 async def test_somebody_elses_job(

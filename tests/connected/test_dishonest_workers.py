@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from meshkit import (
     BANNED_EXIT,
     Workers,
+    api,
     check_log,
     float32,
     int8,
@@ -33,7 +34,7 @@ from shardy_common.stack import Stack
 from shardy_common.wire import events as ev
 
 
-async def caught(http: httpx.AsyncClient, name: str) -> dict[str, Any]:
+async def caught(stack: Stack, http: httpx.AsyncClient, name: str) -> dict[str, Any]:
     """The fraud of a worker of this name, once it is listed with its dead letter."""
 
     async def look() -> dict[str, Any] | None:
@@ -43,11 +44,12 @@ async def caught(http: httpx.AsyncClient, name: str) -> dict[str, Any]:
     fraud = await until(look, f"{name} is caught")
 
     async def letter() -> dict[str, Any] | None:
-        entries = (await http.get("/v1/dlq")).json()["entries"]
+        async with api(stack, stack.operator_key) as operator:
+            entries = (await operator.get("/v1/dlq")).json()["entries"]
         return next((e for e in entries if e["entry"] == f"fraud-{fraud['lease']}"), None)
 
     entry = await until(letter, f"{name}'s fraud is in the dead letter queue")
-    assert entry["cause"] == "fraud"
+    assert (entry["cause"], entry["state"], entry["trace"]) == ("fraud", "open", entry["evidence"]["trace"])
     evidence = entry["evidence"]
     for field in ("task", "job", "worker", "name", "lease", "digest", "method", "row"):
         assert evidence[field] == str(fraud[field]), field
@@ -73,7 +75,7 @@ async def test_a_liar_is_named_and_banned(
     job = await mesh.submit_matmul(a, b, policy=policy, task_rows=5)
     status = await job.wait(timeout_s=90)
     same(await job.result(), product(a, b))
-    fraud = await caught(http, name)
+    fraud = await caught(stack, http, name)
     assert fraud["job"] == job.id and fraud["method"] == "audit" and fraud["row"] == 3
     assert {f["worker"] for f in status["frauds"]} == {fraud["worker"]}
     assert await workers.exit_code(name) == BANNED_EXIT
@@ -96,7 +98,7 @@ async def test_a_liar_is_named_and_banned(
 
 
 async def test_colluders_are_both_caught_by_audits(
-    honest: Workers, workers: Workers, http: httpx.AsyncClient, mesh: AsyncMesh, rng: np.random.Generator
+    honest: Workers, workers: Workers, stack: Stack, http: httpx.AsyncClient, mesh: AsyncMesh, rng: np.random.Generator
 ) -> None:
     """Their lies are equal byte for byte, which would make a majority of two; the arithmetic tells."""
     names = ["twist", "shout"]
@@ -105,7 +107,7 @@ async def test_colluders_are_both_caught_by_audits(
     job = await mesh.submit_matmul(a, b, policy="audit", task_rows=4)
     await job.wait(timeout_s=90)
     same(await job.result(), product(a, b))
-    frauds = [await caught(http, name) for name in names]
+    frauds = [await caught(stack, http, name) for name in names]
     assert len({f["worker"] for f in frauds}) == 2 and {f["job"] for f in frauds} == {job.id}
     for name in names:
         assert await workers.exit_code(name) == BANNED_EXIT
@@ -113,7 +115,7 @@ async def test_colluders_are_both_caught_by_audits(
 
 @pytest.mark.slow
 async def test_a_float32_liar_is_caught(
-    honest: Workers, workers: Workers, http: httpx.AsyncClient, mesh: AsyncMesh, rng: np.random.Generator
+    honest: Workers, workers: Workers, stack: Stack, http: httpx.AsyncClient, mesh: AsyncMesh, rng: np.random.Generator
 ) -> None:
     await workers.start("float-liar", mode="liar", row=1)
     pre = PreExec(-1, 1, ema_axis=0, alpha=0.5, segment_rows=4)
@@ -123,11 +125,11 @@ async def test_a_float32_liar_is_caught(
     same(c.c, product(qa, np.ascontiguousarray(qb.T)))
     same(c.a_scale, sa)
     same(c.b_scale, sb)
-    assert (await caught(http, "float-liar"))["row"] == 1
+    assert (await caught(stack, http, "float-liar"))["row"] == 1
 
 
 async def test_a_liar_in_a_stream_is_outvoted_and_proven(
-    honest: Workers, workers: Workers, http: httpx.AsyncClient, mesh: AsyncMesh, rng: np.random.Generator
+    honest: Workers, workers: Workers, stack: Stack, http: httpx.AsyncClient, mesh: AsyncMesh, rng: np.random.Generator
 ) -> None:
     """No audit exists for streams: where results differ, the mesh computes that row itself."""
     await workers.start("stream-liar", mode="liar", row=2)
@@ -138,7 +140,7 @@ async def test_a_liar_in_a_stream_is_outvoted_and_proven(
     q, scale = prepared(x, pre)
     same(await job.result("q"), q)
     same(await job.result("scale"), scale)
-    fraud = await caught(http, "stream-liar")
+    fraud = await caught(stack, http, "stream-liar")
     assert fraud["method"] == "recompute" and fraud["row"] == 2
     assert {f["worker"] for f in (await job.status())["frauds"]} == {fraud["worker"]}
 
@@ -159,7 +161,7 @@ async def test_a_raw_lie_is_fraud_only_when_the_bytes_are_wrong(
             assert await raw.result(lease, bytes(data)) in ("accepted", "late")
         closed = await raw.closed()
         assert closed.code == 4403 and closed.bye is not None
-        fraud = await caught(http, "bit")
+        fraud = await caught(stack, http, "bit")
         assert fraud["row"] == 6 and fraud["job"] == job.id
         async with RawWorker(stack, "bit", key=raw.key) as again:
             await again.send({"t": "auth", "sig": again.sign(await again.hello())})

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mesh_events import JOB, Story, created, joined, lease, matmul, result, submitted, tiered
+from mesh_events import JOB, Story, created, joined, lease, matmul, reopened, result, submitted, tiered
 
+from shardy_common.carving import Cursor
 from shardy_common.log import Projection
 from shardy_common.wire import events as ev
 from shardy_common.wire.job import Tile
@@ -91,9 +92,37 @@ def test_frauds_and_letters_are_kept(given: Given) -> None:
     for found in (lookups.fraud_page(given.views, 0, 10), given.views.frauds(JOB)):
         assert [(f.lease, f.worker, f.row) for f in found] == [("t0-0", "a", 3)]
     assert given.views.frauds("other") == []
-    assert [letter["entry"] for letter in given.views.letters.page()] == ["fraud-t0-0"]
+    assert [letter.entry for letter in given.views.letters.page()] == ["fraud-t0-0"]
     given.then(joined("a", "s2-a"))
     assert given.views.workers["a"].banned, "a new session changes no verdict"
+
+
+def test_a_failed_job_goes_on(given: Given) -> None:
+    """Requesters see it running again; frauds, requester and beginning are those of before."""
+    fraud = ev.FraudDetected("t0", JOB, "a", "t0-0", "bb", "audit", 3, 2, "agent a")
+    given.then(fraud, verified("t0", TOP, "b"), ev.TaskUnresolved("t4", JOB, "x"), ev.JobFailed(JOB, "x"))
+    given.views.take_outbox()
+    given.then(
+        reopened(("again", BOTTOM), cells_done=16, tasks_verified=1, cursor=Cursor(0, 4, 0), entry="task-t4"),
+        ev.TaskAssigned("again", JOB, BOTTOM, [lease("again", 0, "b")], "replica"),
+    )
+    job = given.views.jobs[JOB]
+    assert (job.state, job.error, job.ended_ms, job.entry) == ("running", "", 0, "task-t4")
+    assert (job.cells_done, job.tasks_verified, job.tasks_active, job.frauds) == (16, 1, 1, 1)
+    assert (job.created_ms, job.requester, job.seq) == (500, "requester", len(given.story.log.events) - 1)
+    outbox = given.views.take_outbox()
+    assert outbox.jobs == {JOB} and [task.id for task, _ in outbox.lent] == ["again"]
+    again = Views()
+    again.load(given.projection)
+    assert again.jobs == given.views.jobs and again.tasks == given.views.tasks
+    given.then(verified("again", BOTTOM, "b"), ev.JobCompleted(JOB, 32, 2))
+    done = given.views.job(JOB)
+    assert done is not None and (done.state, done.cells_done) == ("completed", 32)
+    assert {task.id: task.digest != "" for task in given.views.tasks_in(JOB)} == {
+        "t0": True,
+        "t4": False,
+        "again": True,
+    }
 
 
 def test_sessions_come_and_go(given: Given) -> None:

@@ -218,3 +218,12 @@ async def test_readers_see_the_same_order(log: Any, many: int) -> None:
     )
     orders = [[r.subject for r in await everything(log)] for _ in range(3)]
     assert orders[0] == orders[1] == orders[2] and len(orders[0]) == 20 * many
+
+
+async def test_an_append_is_found_by_its_message_id(log: Any) -> None:
+    """However long ago: the window for repeats has nothing to do with it."""
+    await log.append([Append(failed("j1"), "a"), Append(failed("j2"), "b"), Append(failed("j1", "y"), "c")])
+    subject = failed("j1").subject
+    assert await log.find(subject, 0, "a") == 1 and await log.find(subject, 0, "c") == 3
+    assert await log.find(subject, 1, "c") == 3 and await log.find(subject, 1, "a") is None
+    assert await log.find(subject, 0, "b") is None and await log.find("job.failed.j9", 0, "a") is None

@@ -145,7 +145,7 @@ async def test_the_loop_folds_restarts_and_rebuilds_to_the_same_rows(tmp_path: P
 async def test_poison_is_dead_lettered_once_and_skipped(tmp_path: Path) -> None:
     log = MemoryLog(lambda: 1)
     await log.append([Append(ev.JobFailed("j0", "x"), "m0")])
-    log.events.append(Recorded(2, "job.failed.j9", 1, None, "", b"\xff garbage"))
+    log.events.append(Recorded(2, "job.failed.j9", 1, None, "its trace", b"\xff garbage", "why it is odd"))
     projection = Projection(tmp_path / "p.db", TABLES, version=1)
     loop = FoldLoop("test", log, projection, Counting, tick_s=0.05)
     running = asyncio.create_task(loop.run())
@@ -159,12 +159,65 @@ async def test_poison_is_dead_lettered_once_and_skipped(tmp_path: Path) -> None:
     assert isinstance(letter, ev.DlqRecorded)
     assert (letter.cause, letter.subject_of, letter.seq_of) == ("poison", "job.failed.j9", 2)
     assert bytes.fromhex(letter.evidence["bytes"]) == b"\xff garbage"
+    assert letter.evidence["error"] == "why it is odd" and letter.evidence["subject"] == "job.failed.j9"
+    assert letter.evidence["trace"] == log.events[3].trace == "its trace"
     assert loop.poisoned == 1 and set(loop.core.counts) >= {"job.failed.j0", "job.failed.j1"}  # type: ignore[attr-defined]
     await asyncio.wait_for(loop.rebuild(), 20)
     await caught_up(loop, log)
     assert len(log.events) == 4, "read again, recorded once"
     loop.stop()
     await asyncio.wait_for(running, 5)
+    projection.close()
+
+
+async def test_a_poison_letter_that_is_there_already_holds_nothing_up(tmp_path: Path) -> None:
+    """Another service met the same bytes, and the letter was closed since: nothing is written, all goes on."""
+    log = MemoryLog(lambda: 1)
+    log.events.append(Recorded(1, "job.failed.j9", 1, None, "", b"\xff garbage"))
+    letter = ev.DlqRecorded("poison-1", "poison", "job.failed.j9", 1, {})
+    await log.append([Append(letter, "long ago"), Append(ev.DlqDiscarded("poison-1", "op", "x"), "closed")])
+    projection = Projection(tmp_path / "p.db", TABLES, version=1)
+    loop = FoldLoop("test", log, projection, Counting, tick_s=0.05)
+    running = asyncio.create_task(loop.run())
+    await log.append([Append(ev.JobFailed("j1", "x"), "m1")])
+    await caught_up(loop, log)
+    assert loop.poisoned == 1 and len(log.events) == 4
+    loop.stop()
+    await asyncio.wait_for(running, 5)
+    projection.close()
+
+
+async def test_what_is_read_beside_the_log_is_written_at_the_same_checkpoint(tmp_path: Path) -> None:
+    log = MemoryLog(lambda: 1)
+    await log.append([Append(ev.JobFailed("j0", "x"), "m0")])
+    projection = Projection(tmp_path / "p.db", TABLES, version=1)
+    reads = 0
+
+    async def beside() -> None:
+        nonlocal reads
+        reads += 1
+        if "beside" not in loop.core.counts:  # type: ignore[attr-defined]
+            loop.core.counts["beside"] = 7  # type: ignore[attr-defined]
+            loop.core._touched.add("beside")  # type: ignore[attr-defined]
+            loop.changed()
+
+    for again in (False, True):
+        loop = FoldLoop("test", log, projection, Counting, beside=beside, tick_s=0.02)
+        running = asyncio.create_task(loop.run())
+        await caught_up(loop, log)
+        async with asyncio.timeout(5):
+            while not projection.rows("SELECT n FROM counts WHERE id = 'beside'"):
+                await asyncio.sleep(0.01)
+        assert projection.checkpoint == 1
+        if not again:
+            projection.connection.execute("DELETE FROM counts WHERE id = 'beside'")
+        else:
+            live = projection.checksum()
+            answer = await asyncio.wait_for(loop.rebuild(), 20)
+            assert answer["checksum"] == live and answer["checkpoint"] == 1, "a rebuild reads that too"
+        loop.stop()
+        await asyncio.wait_for(running, 5)
+    assert reads > 2
     projection.close()
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mesh_events import JOB, Story, created, joined, matmul, result, submitted, tiered
+from mesh_events import JOB, Story, created, joined, matmul, reopened, result, submitted, tiered
 
 from shardy_common.carving import Cursor
 from shardy_common.wire import events as ev
@@ -108,6 +108,33 @@ def test_a_void_task_lends_nothing_and_takes_no_votes() -> None:
     assert quorum.quorum.decide() == ([], []) and [t.id for t, _ in views.outbox.lent] == ["real"]
 
 
+def test_a_reopened_job_stands_alike_in_all_folds() -> None:
+    """Its missing tiles are tasks by the event alone; what was carved before it and comes later is void."""
+    folds = cores()
+    top, bottom = Tile(0, 5, 0, 7), Tile(5, 2, 0, 7)
+    events = Story().add(
+        submitted(matmul(*SHAPE)),
+        created("t0", top, "a"),
+        created("t5", bottom, "a"),
+        ev.TaskUnresolved("t0", JOB, "x"),
+        ev.JobFailed(JOB, "x"),
+        created("late", Tile(7, 2, 0, 7), "a"),
+        reopened(("again-0", top), ("again-5", bottom), spec=matmul(*SHAPE), cursor=Cursor(7, 0, 7)),
+        ev.TaskUnresolved("t5", JOB, "decided before the job failed"),
+        ev.TaskVerified("t5", JOB, bottom, "aa", 1, ["a"], "quorum"),
+        created("more", Tile(7, 2, 0, 7), "a"),
+    )
+    for fold in folds:
+        for recorded in events:
+            fold.evolve(recorded)
+    want = {"again-0": top, "again-5": bottom, "more": Tile(7, 2, 0, 7)}
+    assert [tasks_of(fold) for fold in folds] == [want, want, want]
+    matchmaker, quorum, views = folds
+    job = matchmaker.matchmaker.fold.jobs[JOB]
+    assert (job.failing, job.cells_done, job.seq) == ("", 0, 7), "what the old tasks still bring is theirs alone"
+    assert views.jobs[JOB].cells_done == 0 and quorum.quorum.tasks["again-0"].seq == 0
+
+
 NAMES = ("a", "b", "c")
 EVENTS = st.one_of(
     st.builds(joined, st.sampled_from(NAMES), st.sampled_from(["s-a", "s2"]), held=st.sampled_from([[], ["t0-0"]])),
@@ -149,6 +176,15 @@ EVENTS = st.one_of(
     ),
     st.builds(lambda i: ev.TaskUnresolved(f"t{i}", JOB, "x"), st.integers(0, 2)),
     st.sampled_from([ev.JobCompleted(JOB, 63, 3), ev.JobFailed(JOB, "x"), ev.JobCancelled(JOB, "r")]),
+    st.builds(
+        lambda tasks, row0: reopened(
+            *((f"t{i}", Tile(3 * i, 3, 0, 7)) for i in sorted(tasks)),
+            spec=matmul(*SHAPE),
+            cursor=Cursor(row0, 0, 7 if row0 else 0),
+        ),
+        st.sets(st.integers(0, 2)),
+        st.sampled_from([0, 3, 6]),
+    ),
 )
 
 

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mesh_events import JOB, Story, created, joined, matmul, result, submitted, tiered
+from mesh_events import JOB, Story, created, joined, matmul, reopened, result, submitted, tiered
 
 from shardy_common import limits
+from shardy_common.carving import Cursor
 from shardy_common.log import Projection
 from shardy_common.wire import events as ev
 from shardy_common.wire.job import JobSpec, Tile
@@ -370,3 +371,78 @@ def test_one_address_never_has_two_voices_by_being_late() -> None:
     given.then(ev.WorkerLeft("b", "s-b", "left"))
     assigned = only(given.when(), ev.TaskAssigned)
     assert [lease.worker for lease in assigned.leases] == ["a"], "only the first key of an address may have it again"
+
+
+# -- jobs that go on --------------------------------------------------------------------------------------------------
+
+
+def given_up(**more: Any) -> Given:
+    """A job of two tasks, one verified, whose second was given up."""
+    given = Given(submitted(**more), *crowd(*"abcd"))
+    given.then(created("t0", Tile(0, 4, 0, 4), "a", "b"), created("t4", Tile(4, 4, 0, 4), "a", "b"))
+    given.then(ev.TaskVerified("t0", JOB, Tile(0, 4, 0, 4), "aa", 1, ["a", "b"], "quorum"))
+    given.then(ev.TaskUnresolved("t4", JOB, "given up"))
+    only(given.when(), ev.JobFailed)
+    return given
+
+
+def goes_on(*tasks: tuple[str, Tile], cursor: Cursor = Cursor(0, 4, 0), **more: Any) -> ev.JobReopened:
+    return reopened(*tasks, cells_done=16, tasks_verified=1, cursor=cursor, **more)
+
+
+def test_a_reopened_job_is_lent_and_completes() -> None:
+    given = given_up().then(goes_on(("again", Tile(4, 4, 0, 4))))
+    assigned = only(given.when(), ev.TaskAssigned)
+    assert assigned.task == "again" and assigned.cause == "replica" and len(assigned.leases) == 2
+    assert [lease.id for lease in assigned.leases] == ["again-0", "again-1"]
+    given.then(ev.TaskVerified("again", JOB, Tile(4, 4, 0, 4), "aa", 1, ["a", "b"], "quorum"))
+    completed = only(given.when(), ev.JobCompleted)
+    assert (completed.cells, completed.tasks) == (32, 2), "also within the log's window: this end is not that end"
+
+
+def test_the_first_event_of_a_reopened_task_expects_that_there_is_none() -> None:
+    given = given_up().then(goes_on(("again", Tile(4, 4, 0, 4))))
+    (item,) = given.proposed()
+    assert item.expect == 0 and item.expect_filter == "task.*.again"
+    assert given.proposed() == [], "proposed once"
+
+
+def test_a_reopened_job_with_nothing_but_an_uncarved_rest() -> None:
+    given = Given(submitted(matmul(task_rows=4)), *crowd(*"abcd"))
+    given.then(created("t0", Tile(0, 4, 0, 4), "a", "b"), ev.TaskUnresolved("t0", JOB, "x"))
+    only(given.when(), ev.JobFailed)
+    given.then(goes_on(spec=matmul(task_rows=4), cursor=Cursor(4, 0, 4)))
+    rest = only(given.when(), ev.TaskCreated)
+    assert rest.tile == Tile(4, 4, 0, 4)
+
+
+def test_a_reopened_job_can_fail_again_and_be_cancelled() -> None:
+    given = given_up().then(goes_on(("again", Tile(4, 4, 0, 4))))
+    given.then(ev.TaskUnresolved("again", JOB, "given up again"))
+    assert only(given.when(), ev.JobFailed).cause == "given up again"
+    given.then(goes_on(("more", Tile(4, 4, 0, 4)))).then(ev.JobCancelled(JOB, "requester"))
+    assert given.fold.jobs == {} and given.fold.tasks == {} and given.when() == []
+
+
+def test_a_restart_knows_a_reopened_job(tmp_path: Path) -> None:
+    """Also when the job failed and went on between two commits: the row of its end must not win."""
+    given = given_up().then(goes_on(("again", Tile(4, 4, 0, 4))))
+    projection = Projection(tmp_path / "m.db", TABLES, version=VERSION)
+    projection.commit(given.core.rows(), 9)
+    again = MatchmakerCore(Matchmaker())
+    again.load(projection)
+    assert again.matchmaker.fold.jobs == given.fold.jobs and again.matchmaker.fold.tasks == given.fold.tasks
+    assert list(again.matchmaker.fold.wanting) == ["again"]
+    projection.close()
+
+
+def test_a_restart_knows_which_leases_were_lost(tmp_path: Path) -> None:
+    """A worker came back without its lease, and the matchmaker was killed before it had said so."""
+    given = task_given("a", "b").then(joined("a", "s2"))
+    projection = Projection(tmp_path / "m.db", TABLES, version=VERSION)
+    projection.commit(given.core.rows(), 9)
+    core = MatchmakerCore(Matchmaker())
+    core.load(projection)
+    expired = only([item.event for item in core.matchmaker.decide(T0, random.Random(1))], ev.TaskExpired)
+    assert (expired.leases, expired.cause) == ([f"{TASK}-0"], "lost")
+    projection.close()

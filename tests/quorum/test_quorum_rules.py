@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from mesh_events import JOB, Story, created, joined, lease, matmul, result, stream, submitted
+from mesh_events import JOB, Story, created, joined, lease, matmul, reopened, result, stream, submitted
 
+from shardy_common.carving import Cursor
 from shardy_common.log import Append, Conflict
 from shardy_common.wire import events as ev
 from shardy_common.wire.job import JobSpec, Tile
@@ -210,3 +211,24 @@ def test_one_right_segment_does_not_verify_a_stream_that_one_worker_vouches_for(
     given.lend("d").vote("cc", start=3)
     ((verified,), _) = given.when()
     assert (verified.digest, verified.workers) == ("cc", ["c", "d"])
+
+
+def test_a_reopened_jobs_task_is_judged_as_any_other() -> None:
+    """It has no lease at first, and nothing of its own stands in the log: its first event expects just that."""
+    given = Given(matmul(), "ab", "aa")
+    given.then(ev.TaskUnresolved(T, JOB, "x"), ev.JobFailed(JOB, "x"))
+    given.then(reopened(("again", TILE), cursor=Cursor(0, 4, 0)))
+    assert given.quorum.tasks["again"].seq == 0 and given.when() == ([], [])
+    given.then(result("again", 0, "a", "aa"))
+    assert given.quorum.tasks["again"].votes == {}, "nobody has a lease of it yet"
+    given.then(ev.TaskAssigned("again", JOB, TILE, [lease("again", 0, "a"), lease("again", 1, "b")], "replica"))
+    given.then(result("again", 0, "a", "aa"), result("again", 1, "b", "aa"))
+    ((verified,), _) = given.when()
+    assert (verified.task, verified.digest, verified.workers) == ("again", "aa", ["a", "b"])
+    assert given.quorum.tasks == {}
+
+
+def test_an_active_job_is_not_reopened() -> None:
+    given = Given(matmul(), "ab", "aa")
+    given.then(reopened(("again", TILE)))
+    assert list(given.quorum.tasks) == [T]

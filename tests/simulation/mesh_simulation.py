@@ -3,9 +3,9 @@
 The services' pure cores run as they do in production: read a batch, fold, commit rows with the checkpoint, propose.
 Everything between them may go wrong: proposals are delayed, lost, or recorded with the answer lost; frames to and
 from workers are dropped, repeated and overtaken; workers lie, collude, dawdle, fail, vanish and come back; a service
-dies at any moment and goes on from what it last committed. Where replicas share the work, each sees others come and go
-by itself, wrongly at times. After a while the storm ends, and everything must come to a good end. What is right is
-computed apart, with NumPy, from the operands.
+dies at any moment and goes on from what it last committed; operators, two at once at times, replay the letters of jobs
+that failed. Where replicas share the work, each sees others come and go by itself, wrongly at times. After a while the
+storm ends, and everything must come to a good end. What is right is computed apart, with NumPy, from the operands.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 import numpy as np
 from blake3 import blake3
 from mesh_oracle import Oracle
@@ -26,9 +27,10 @@ from shardy_common.log import Append, Appended, MemoryLog, Projection, Recorded
 from shardy_common.log import memory as memory_log
 from shardy_common.replicas import Replicas
 from shardy_common.wire import events as ev
+from shardy_common.wire import subjects
 from shardy_common.wire.job import JobSpec, Operand, Pre, Tile
-from shardy_dlq import letters
-from shardy_gateway import views
+from shardy_dlq import evidence, letters
+from shardy_gateway import replays, views
 from shardy_matchmaker import core as matchmaker_core
 from shardy_matchmaker import decide as matchmaker_decide
 from shardy_quorum import core as quorum_core
@@ -38,6 +40,7 @@ from shardy_quorum.state import Examination, Findings
 STORM_MS = 60_000
 CALM_MS_MAX = 400_000
 STEP_MS = 400
+REOPENINGS_MAX = 3
 LEASES_MAX = 3  # of a worker, where replicas share the work: few, so that the limit is met
 IN_FLIGHT_MS = 10_000  # what a matchmaker proposed before it died has arrived after so long
 
@@ -216,13 +219,24 @@ class LettersNode(Node):
 
     def react(self) -> None:
         self.proposed.intersection_update(self.core.wanted)
-        fresh = [item for entry, item in self.core.wanted.items() if entry not in self.proposed]
-        self.proposed.update(item.event.entity_id for item in fresh)
-        self.propose(fresh)
+        fresh = [name for name in self.core.wanted if name not in self.proposed]
+        self.proposed.update(fresh)
+        self.propose([self._completed(self.core.wanted[name]) for name in fresh])
+
+    def _completed(self, item: Append) -> Append:
+        event = item.event
+        if not isinstance(event, ev.DlqRecorded) or event.cause != "unresolved":
+            return item
+        more = evidence.of_task(
+            [r for r in self.mesh.log.events if getattr(r.event, "task", "") == event.evidence["task"]], event.seq_of
+        )
+        check(int(more["leases"]) > 0 and "tile" in more, "a task given up without a lease:", event)
+        event = msgspec.structs.replace(event, evidence={**event.evidence, **more})
+        return Append(event, item.msg_id, item.expect, item.expect_filter, item.trace)
 
     def settled(self, item: Append, accepted: bool) -> None:
         if not accepted:
-            self.proposed.discard(item.event.entity_id)
+            self.proposed.discard(letters.key(item.event))
 
 
 class GatewayNode(Node):
@@ -265,6 +279,18 @@ class GatewayNode(Node):
         if task is not None and task.leases.get(lease_id) == worker.id:
             event = ev.ResultFailed(task.id, task.job, lease_id, worker.id, "oom", "")
             self.mesh.log.append_now(Append(event, f"failed/{lease_id}"))
+
+    def reopen(self, job_id: str) -> None:
+        """As an operator's replay of the job's newest open letter, by what this gateway has read so far."""
+        self.commit()
+        job = self.core.job(job_id)
+        found = [x for x in self.core.letters.page(100, None, "unresolved", "open") if x.evidence["job"] == job_id]
+        if job is None or job.state != "failed" or not found or job.spec.policy == kinds.CANARY:
+            return
+        tag = lambda: self.mesh.rng.randrange(2**24)  # noqa: E731 - the seed's, not the module's
+        event = replays.reopening(job, self.core.tasks_in(job_id), found[0].entry, "operator", tag)
+        only = subjects.of_entity("job", job_id)
+        self.propose([Append(event, f"reopen/{event.entry}/{job.seq}", job.seq, only)])
 
 
 def empty(projection: Projection) -> None:
@@ -392,6 +418,7 @@ class Mesh:
         self.checked = 0
         self.ended_tasks: set[str] = set()
         self.ended_jobs: set[str] = set()
+        self.reopenings: dict[str, int] = {}
         self.ended_ms = 0
         self.held_most = 0
         self.gateway = GatewayNode(self, "gateway", pool)
@@ -612,6 +639,12 @@ class Mesh:
             found.right.append(left[0])
         return found
 
+    def _operators(self, job_id: str) -> None:
+        """They look at the queue now and then, and some of them at the same time."""
+        if self.reopenings.get(job_id, 0) < REOPENINGS_MAX:
+            for _ in range(self.rng.choice((0, 2, 4, 6))):
+                self.later(self.delay(6_000), lambda: self.gateway.reopen(job_id))
+
     # -- what must hold -------------------------------------------------------------------------------------------
 
     def _check_new(self) -> None:
@@ -647,7 +680,15 @@ class Mesh:
                     right = blake3(self.right_bytes(event.job, tile)).hexdigest()
                     check(event.expected == right, "a fraud with wrong evidence:", event)
             elif isinstance(event, (ev.JobCompleted, ev.JobFailed, ev.JobCancelled)):
+                check(event.job not in self.ended_jobs, "a second end:", event)
                 self.ended_jobs.add(event.job)
+                if isinstance(event, ev.JobFailed):
+                    self._operators(event.job)
+            elif isinstance(event, ev.JobReopened):
+                check(event.job in self.ended_jobs, "a job went on that had not ended:", event)
+                self.ended_jobs.discard(event.job)
+                self.ended_ms = 0
+                self.reopenings[event.job] = self.reopenings.get(event.job, 0) + 1
             elif isinstance(event, ev.TaskAssigned):
                 check(len({lease.id for lease in event.leases}) == len(event.leases), "one lease twice:", event)
         self.checked = len(self.log.events)
@@ -657,20 +698,24 @@ class Mesh:
         for job_id, spec in self.specs.items():
             ends = [e for e in events if isinstance(e, (ev.JobCompleted, ev.JobFailed, ev.JobCancelled))]
             ends = [e for e in ends if e.job == job_id]
-            check(len(ends) == 1, "not one end:", job_id, ends)
-            if isinstance(ends[0], ev.JobCompleted):
-                cover = np.zeros(kinds.KINDS[spec.kind].shape(spec), int)
-                for e in events:
-                    if isinstance(e, ev.TaskVerified) and e.job == job_id:
-                        cover[e.tile.row0 : e.tile.row0 + e.tile.rows, e.tile.col0 : e.tile.col0 + e.tile.cols] += 1
+            check(len(ends) == 1 + self.reopenings.get(job_id, 0), "not one end for each beginning:", job_id, ends)
+            check(all(isinstance(e, ev.JobFailed) for e in ends[:-1]), "what had not failed went on:", job_id, ends)
+            if isinstance(ends[-1], ev.JobCompleted):
+                cover = self._cover(job_id, spec)
                 check(bool((cover == 1).all()), "the tiles do not cover the result once:", job_id, cover)
-            elif isinstance(ends[0], ev.JobFailed):
+            if any(isinstance(e, ev.JobFailed) for e in ends):
                 unresolved = [e for e in events if isinstance(e, ev.TaskUnresolved) and e.job == job_id]
                 check(bool(unresolved), "a job failed without a reason:", ends)
         frauds = {f"fraud-{e.lease}" for e in events if isinstance(e, ev.FraudDetected)}
         written = [e.entry for e in events if isinstance(e, ev.DlqRecorded)]
         check(len(set(written)) == len(written), "a dead letter twice")
         check(frauds <= set(written), "a fraud without a dead letter:", frauds - set(written))
+        given_up = {f"task-{e.task}" for e in events if isinstance(e, ev.TaskUnresolved)}
+        check(given_up <= set(written), "a task given up without a dead letter:", given_up - set(written))
+        closed = [e.entry for e in events if isinstance(e, (ev.DlqReplayed, ev.DlqDiscarded))]
+        check(len(set(closed)) == len(closed), "a dead letter was closed twice")
+        answered = {e.entry for e in events if isinstance(e, ev.JobReopened)}
+        check(answered <= set(closed), "a job went on and its letter is open:", answered - set(closed))
         for node in self.nodes:
             fresh = node.make_core()
             for recorded in self.log.events:
@@ -680,6 +725,22 @@ class Mesh:
             for table in node.projection.tables:
                 live = {row[0]: row for row in node.projection.rows(f"SELECT * FROM {table}")}
                 check(live == replayed.get(table, {}), node.name, table, "is not what a replay gives")
+
+    def _cover(self, job_id: str, spec: JobSpec) -> np.ndarray:
+        """How often each cell was verified. A verdict on a task that its failed job left behind counts for nothing: the
+        tile was made a task again."""
+        cover = np.zeros(kinds.KINDS[spec.kind].shape(spec), int)
+        alive: set[str] = set()
+        for e in (r.event for r in self.log.events if getattr(r.event, "job", "") == job_id):
+            if isinstance(e, ev.TaskCreated):
+                alive.add(e.task)
+            elif isinstance(e, ev.JobFailed):
+                alive.clear()
+            elif isinstance(e, ev.JobReopened):
+                alive = {task for task, _ in e.tasks}
+            elif isinstance(e, ev.TaskVerified) and e.task in alive:
+                cover[e.tile.row0 : e.tile.row0 + e.tile.rows, e.tile.col0 : e.tile.col0 + e.tile.cols] += 1
+        return cover
 
 
 def _columns(spec: JobSpec) -> int:

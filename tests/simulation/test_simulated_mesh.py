@@ -13,9 +13,9 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from mesh_simulation import LEASES_MAX, BrokenInvariant, Mesh, random_tile
+from mesh_simulation import LEASES_MAX, BrokenInvariant, GatewayNode, Mesh, random_tile
 
-from shardy_common import trust
+from shardy_common import limits, trust
 from shardy_common.carving import Cursor
 from shardy_common.log import Append, Projection
 from shardy_common.replicas import Replicas, owner
@@ -40,8 +40,11 @@ TRUST = {"PROBATION_TASKS": 2, "PROBATION_OPS": 40, "FLOOR": 0.2, "VALUE_SHARE":
 
 
 def storm(seed: int, patch: pytest.MonkeyPatch, trusting: bool = False) -> Mesh:
-    """Odd seeds carve tiles of every shape, even ones those of the real chunker. Trust is scaled down with the tasks:
-    a few checked ones are a long record here."""
+    """Odd seeds carve tiles of every shape, even ones those of the real chunker. In every third seed tasks are given up
+    soon, so that jobs fail and are reopened. Trust is scaled down with the tasks: a few checked ones are a long record
+    here."""
+    if seed % 3 == 0:
+        patch.setattr(limits, "ATTEMPTS_MAX", 4)
     for name, value in TRUST.items():
         patch.setattr(trust, name, value)
     if seed % 2:
@@ -50,7 +53,7 @@ def storm(seed: int, patch: pytest.MonkeyPatch, trusting: bool = False) -> Mesh:
 
 
 def test_storms_end_well(monkeypatch: pytest.MonkeyPatch) -> None:
-    events = verified = frauds = 0
+    events = verified = frauds = reopened = finished = 0
     methods: Counter[str] = Counter()
     for seed in [int(ONE)] if ONE else range(SEEDS):
         with monkeypatch.context() as patch:
@@ -61,12 +64,17 @@ def test_storms_end_well(monkeypatch: pytest.MonkeyPatch) -> None:
         events += len(mesh.log.events)
         verified += sum(r.subject.startswith("task.verified") for r in mesh.log.events)
         frauds += sum(r.subject.startswith("fraud.") for r in mesh.log.events)
+        reopened += sum(mesh.reopenings.values())
         for recorded in mesh.log.events:
             if isinstance(recorded.event, ev.TaskVerified):
                 methods[recorded.event.method] += 1
             elif isinstance(recorded.event, ev.FraudDetected):
                 methods["caught by a canary"] += bool(recorded.event.expected)
+            elif isinstance(recorded.event, ev.JobCompleted):
+                finished += recorded.event.job in mesh.reopenings
     print(f"{events} events, {verified} verified tasks, {frauds} frauds, {dict(methods)}")
+    print(f"{reopened} jobs reopened, {finished} of them completed")
+    assert ONE or (reopened > SEEDS / 10 and finished > SEEDS / 20), "jobs that never go on show nothing"
     assert ONE or (verified > SEEDS and frauds > SEEDS / 10), "storms in which nothing happens show nothing"
     rare = ("trust", "canary", "caught by a canary")
     assert ONE or SEEDS < 100 or all(methods[name] > SEEDS / 80 for name in rare), dict(methods)
@@ -290,11 +298,27 @@ def plant_nobody_rests(patch: pytest.MonkeyPatch) -> None:
     patch.setattr("shardy_matchmaker.pool.rests_until_ms", lambda *_: 0)
 
 
+def plant_the_quorum_forgets_reopened_tasks(patch: pytest.MonkeyPatch) -> None:
+    patch.delitem(quorum_handlers, ev.JobReopened)
+
+
+def plant_letters_of_reopened_jobs_stay_open(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Letters, "_job_reopened", lambda *_: None)
+
+
+def plant_a_job_is_reopened_without_expectation(patch: pytest.MonkeyPatch) -> None:
+    def propose(node: GatewayNode, items: list[Append]) -> None:
+        honest(node, [Append(item.event, f"{item.msg_id}/{node.mesh.rng.random()}") for item in items])
+
+    honest = GatewayNode.propose
+    patch.setattr(GatewayNode, "propose", propose)
+
+
 # seeds within which each must be found
 PLANTED = {
     plant_no_carving_rule: 20,
     plant_one_vote_too_few: 20,
-    plant_refused_proposals_stay_marked: 20,
+    plant_refused_proposals_stay_marked: 60,
     plant_refused_verdicts_stay_busy: 60,
     plant_expired_leases_count: 20,
     plant_leases_count_instead_of_workers: 300,
@@ -304,6 +328,9 @@ PLANTED = {
     plant_a_checkpoint_ahead_of_its_rows: 10,
     plant_wanted_letters_are_forgotten: 150,
     plant_no_expectation_on_verdicts: 60,
+    plant_the_quorum_forgets_reopened_tasks: 30,
+    plant_letters_of_reopened_jobs_stay_open: 30,
+    plant_a_job_is_reopened_without_expectation: 60,
     plant_trust_without_a_record: 60,
     plant_what_is_out_on_trust_is_not_counted: 60,
     plant_what_is_lent_on_trust_is_not_counted: 60,

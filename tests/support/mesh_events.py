@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from shardy_common.carving import Cursor
 from shardy_common.log import MemoryLog, Recorded
 from shardy_common.log.types import Append, Appended
 from shardy_common.wire import events as ev
@@ -67,6 +68,22 @@ def lease(task: str, attempt: int, worker: str, deadline_ms: int = 60_000, sessi
 
 def created(task: str, tile: Tile, *workers: str, job: str = JOB, deadline_ms: int = 60_000) -> ev.TaskCreated:
     return ev.TaskCreated(task, job, tile, [lease(task, i, w, deadline_ms) for i, w in enumerate(workers)])
+
+
+def reopened(
+    *tasks: tuple[str, Tile],
+    cells_done: int = 0,
+    tasks_verified: int = 0,
+    cursor: Cursor = Cursor(),
+    spec: JobSpec | None = None,
+    job: str = JOB,
+    entry: str = "task-t0",
+) -> ev.JobReopened:
+    """A failed job goes on, with these tasks."""
+    spec = spec or matmul()
+    return ev.JobReopened(
+        job, spec, "requester", 500, cells_done, tasks_verified, cursor, list(tasks), entry, "operator"
+    )
 
 
 def result(

@@ -11,11 +11,14 @@ from typing import Any
 
 from nats.errors import Error as NatsError
 
+from shardy_common.errors import Refused
 from shardy_common.log.appender import Appender
-from shardy_common.log.client import LogClient, connect
+from shardy_common.log.client import LogClient, connect, header_value
 from shardy_common.log.reader import JetStreamReader, recorded
 from shardy_common.log.types import Append, Outcome, Recorded
 from shardy_common.wire import subjects
+
+FOUND_MAX = 10_000
 
 
 class JetStreamLog:
@@ -62,15 +65,29 @@ class JetStreamLog:
 
     async def get(self, seq: int) -> Recorded | None:
         """One event by its sequence; None when there is none."""
-        reply = await self.client.request(
-            f"$JS.API.STREAM.MSG.GET.{self.stream}", json.dumps({"seq": seq}).encode(), timeout=5
-        )
-        message = json.loads(reply.data).get("message")
+        message = await self._message({"seq": seq})
         if message is None:
             return None
         headers = base64.b64decode(message.get("hdrs", "")) or None
         at_ms = int(datetime.fromisoformat(message["time"][:19] + "+00:00").timestamp() * 1000)
         return recorded(message["subject"].encode(), seq, at_ms, base64.b64decode(message.get("data", "")), headers)
+
+    async def find(self, subject: str, after: int, msg_id: str) -> int | None:
+        """See EventLog. A subject has few messages; past FOUND_MAX of them it is given up."""
+        for _ in range(FOUND_MAX):
+            message = await self._message({"seq": after + 1, "next_by_subj": subject})
+            if message is None:
+                return None
+            after = int(message["seq"])
+            if header_value(base64.b64decode(message.get("hdrs", "")), b"Nats-Msg-Id") == msg_id:
+                return after
+        raise Refused(f"{subject} has over {FOUND_MAX} messages: they are not searched", status=409)
+
+    async def _message(self, which: dict[str, Any]) -> dict[str, Any] | None:
+        reply = await self.client.request(
+            f"$JS.API.STREAM.MSG.GET.{self.stream}", json.dumps(which).encode(), timeout=5
+        )
+        return json.loads(reply.data).get("message")
 
     async def close(self) -> None:
         await self.appender.close()
@@ -89,10 +106,14 @@ class JetStreamLog:
             "deny_delete": True,
             "max_msg_size": 1024 * 1024,
         }
+        await self.make_stream(config)
+
+    async def make_stream(self, config: dict[str, Any]) -> None:
+        """Make a stream if it is missing, however long that takes; one that is there takes missing subjects."""
         while True:
             try:
                 reply = await self.client.request(
-                    f"$JS.API.STREAM.CREATE.{self.stream}", json.dumps(config).encode(), timeout=5
+                    f"$JS.API.STREAM.CREATE.{config['name']}", json.dumps(config).encode(), timeout=5
                 )
             except (NatsError, TimeoutError, OSError):
                 await asyncio.sleep(0.2)
@@ -112,13 +133,13 @@ class JetStreamLog:
     async def _widen(self, config: dict[str, Any]) -> bool:
         """Let a stream that an earlier version made take the subjects that came since. False: ask again."""
         try:
-            info = await self.client.request(f"$JS.API.STREAM.INFO.{self.stream}", b"", timeout=5)
+            info = await self.client.request(f"$JS.API.STREAM.INFO.{config['name']}", b"", timeout=5)
             have = json.loads(info.data).get("config", {})
             if not set(config["subjects"]) - set(have.get("subjects", ())):
                 return bool(have)
             wanted = {**have, "subjects": sorted({*have["subjects"], *config["subjects"]})}
             reply = await self.client.request(
-                f"$JS.API.STREAM.UPDATE.{self.stream}", json.dumps(wanted).encode(), timeout=5
+                f"$JS.API.STREAM.UPDATE.{config['name']}", json.dumps(wanted).encode(), timeout=5
             )
         except (NatsError, TimeoutError, OSError):
             await asyncio.sleep(0.2)

@@ -50,6 +50,10 @@ class MemoryLog:
     async def get(self, seq: int) -> Recorded | None:
         return self.events[seq - 1] if 0 < seq <= len(self.events) else None
 
+    async def find(self, subject: str, after: int, msg_id: str) -> int | None:
+        seq = self._ids.get(msg_id, 0)
+        return seq if seq > after and self.events[seq - 1].subject == subject else None
+
     async def close(self) -> None:
         pass
 

@@ -21,7 +21,7 @@ from shardy_common.log.client import LogClient, header_value
 from shardy_common.log.types import Recorded
 from shardy_common.wire.events import UndecodableEvent, decode
 
-RARE = ("fraud.", "task.unresolved.", "dlq.", "verifier.", "proof.", "gateway.")
+RARE = ("fraud.", "task.unresolved.", "job.reopened.", "dlq.", "verifier.", "proof.", "gateway.")
 _HEARTBEAT_S = 2.0
 _BACKLOG_MAX = 20_000  # decoded later, so this bounds raw bytes: flow control stops the server well before
 
@@ -198,6 +198,6 @@ def recorded(subject: bytes, seq: int, at_ms: int, data: bytes, headers: bytes |
             trace = headers[at + 13 : at + 68].decode("ascii", "replace")
     try:
         event = decode(data)
-    except UndecodableEvent:
-        return Recorded(seq, subject.decode(), at_ms, None, trace, data)
+    except UndecodableEvent as error:
+        return Recorded(seq, subject.decode(), at_ms, None, trace, data, str(error))
     return Recorded(seq, subject.decode(), at_ms, event, trace)

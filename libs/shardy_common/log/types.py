@@ -50,7 +50,8 @@ Outcome = Appended | Conflict | Unknown
 
 @dataclass(slots=True)
 class Recorded:
-    """One event as it stands in the log. at_ms: the log's own clock. event is None for bytes that do not decode."""
+    """One event as it stands in the log. at_ms: the log's own clock. event is None for bytes that do not decode; error
+    says why, in the decoder's words."""
 
     seq: int
     subject: str
@@ -58,6 +59,7 @@ class Recorded:
     event: Event | None
     trace: str = ""
     payload: bytes = b""
+    error: str = ""
 
 
 class EventLog(Protocol):
@@ -69,6 +71,11 @@ class EventLog(Protocol):
 
     async def get(self, seq: int) -> Recorded | None:
         """One event by its sequence; None when there is none."""
+        ...
+
+    async def find(self, subject: str, after: int, msg_id: str) -> int | None:
+        """Sequence of the message on this subject, later than `after`, that was appended under msg_id. For appends that
+        are repeated long after the log's window has closed."""
         ...
 
 

@@ -204,7 +204,8 @@ async def get_result(request: Request, job_id: str, part: str) -> Response:
     if job.state != "completed":
         detail = job.error or "wait for it with GET /v1/jobs/{id}?wait=60"
         raise Refused(f"the job is {job.state}: {detail}", status=409, title="No result")
-    assembler = Assembler(job, state.views.tasks_in(job.id), state.blobs, Engine)
+    tasks = [task for task in state.views.tasks_in(job.id) if task.digest]  # a reopened job left others behind
+    assembler = Assembler(job, tasks, state.blobs, Engine)
     size, blocks = assembler.npy(chosen)
     headers = {"Content-Length": str(size)}
     try:
