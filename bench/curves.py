@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from html import escape
 
 WIDTH, HEIGHT = 760, 420
-LEFT, RIGHT, TOP, BOTTOM = 64, 24, 44, 52
+LEFT, RIGHT, TOP, BOTTOM = 64, 30, 44, 52
 COLOURS = ("c0", "c1", "c2", "c3", "c4")
 STYLE = """
 text{font:13px system-ui,sans-serif;fill:#24292f}.title{font-size:15px;font-weight:600}
@@ -42,9 +42,8 @@ def chart(title: str, x_name: str, y_name: str, lines: list[Line], log: bool = F
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img">',
         f"<title>{escape(title)}</title><style>{STYLE}</style>",
         f'<rect class="back" width="{WIDTH}" height="{HEIGHT}"/>',
-        f'<text class="title" x="{LEFT}" y="24">{escape(title)}</text>',
+        f'<text class="title" x="{LEFT}" y="24">{escape(title)}, {escape(y_name)}</text>',
         f'<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 12}" text-anchor="middle">{escape(x_name)}</text>',
-        f'<text x="{LEFT - 8}" y="{TOP - 6}" text-anchor="end">{escape(y_name)}</text>',
     ]
     for tick in ticks:
         label = "≤ 0.01" if log and tick == ticks[0] else f"{tick:g}"
@@ -71,4 +70,4 @@ def _steps(top: float) -> list[float]:
 
 
 def _decades(top: float) -> list[float]:
-    return [10.0**power for power in range(-2, max(math.ceil(math.log10(max(top, 0.1))), 0) + 2)]
+    return [10.0**power for power in range(-2, max(math.ceil(math.log10(max(top, 0.1))), 0) + 1)]

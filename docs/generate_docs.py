@@ -1,7 +1,8 @@
-"""`python docs/generate_docs.py` writes docs/subjects.md and docs/cli.md from the code; `--check` only compares.
+"""`python docs/generate_docs.py` writes docs/subjects.md, docs/cli.md, docs/problems.md and all of docs/api.md but its
+head from the code; `--check` only compares.
 
 What is derived: events, their fields and docstrings from the wire package, who folds them from each service's filters,
-commands from the command line itself. What stands here: who emits an event.
+commands from the command line itself, calls from the OpenAPI document. What stands here: who emits an event.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any, get_args
 
 import msgspec
 import typer
+from generate_api import api_page, problems_page
 
 from shardy_client.cli import EXIT_CODES, app
 from shardy_common.wire import events as ev
@@ -60,9 +62,9 @@ EMITTERS = {
     "dlq.discarded": "gateway",
     "job.reopened": "gateway",
     "canary.prepared": "quorum",
-    "key.issued": "nobody yet",
-    "key.revoked": "nobody yet",
-    "mesh.keyed": "nobody yet",
+    "key.issued": "gateway",
+    "key.revoked": "gateway",
+    "mesh.keyed": "gateway",
 }
 # what the last token of a subject is, where it is not the entity's own id
 KEYS = {"result": "task", "fraud": "task", "dlq": "entry", "verifier": "version", "canary": "job", "mesh": "key"}
@@ -217,7 +219,7 @@ def cli_page() -> str:
     return "\n".join(lines) + "\n"
 
 
-PAGES = {"subjects.md": subjects_page, "cli.md": cli_page}
+PAGES = {"subjects.md": subjects_page, "cli.md": cli_page, "api.md": api_page, "problems.md": problems_page}
 
 
 def stale() -> list[str]:

@@ -46,6 +46,7 @@ KeyId = Annotated[
 ]
 Limit = Annotated[int, typer.Option(help="How many to list.")]
 Before = Annotated[str | None, typer.Option(help="Older ones: what `next` said.", metavar="ID")]
+After = Annotated[str | None, typer.Option(help="Those that follow: what `next` said.", metavar="ID")]
 Cause = Annotated[str | None, typer.Option(help="Only those of this cause, such as fraud or unresolved.")]
 State = Annotated[
     str | None, typer.Option(help="open, replayed or discarded.", autocompletion=complete.among(complete.STATES))
@@ -178,23 +179,37 @@ def dlq_discard(
 
 @keys.callback()
 @command
-def _keys(ctx: typer.Context, as_json: AsJson = False, url: Url = URL, key: OperatorKey = None) -> None:
+def _keys(
+    ctx: typer.Context,
+    limit: Limit = 100,
+    after: After = None,
+    as_json: AsJson = False,
+    url: Url = URL,
+    key: OperatorKey = None,
+) -> None:
     if _alone(ctx):
-        _list_keys(as_json, url, key)
+        _list_keys(limit, after, as_json, url, key)
 
 
 @keys.command("list")
 @command
-def keys_list(as_json: AsJson = False, url: Url = URL, key: OperatorKey = None) -> None:
+def keys_list(
+    limit: Limit = 100,
+    after: After = None,
+    as_json: AsJson = False,
+    url: Url = URL,
+    key: OperatorKey = None,
+) -> None:
     """List API keys, without their secrets.
 
-    JSON: keys [id, owner, scopes, label, expires_ms].
+    JSON: keys [id, owner, scopes, label, expires_ms], next.
     """
-    _list_keys(as_json, url, key)
+    _list_keys(limit, after, as_json, url, key)
 
 
-def _list_keys(as_json: bool, url: str, key: str | None) -> None:
-    answer = operating(url, key, lambda mesh: mesh.keys())
+def _list_keys(limit: int, after: str | None, as_json: bool, url: str, key: str | None) -> None:
+    bounded("--limit", limit, 1_000)
+    answer = operating(url, key, lambda mesh: mesh.keys(limit, after))
     if as_json:
         print_json(answer)
         return
@@ -203,6 +218,8 @@ def _list_keys(as_json: bool, url: str, key: str | None) -> None:
         for k in entries(answer, "keys")
     )
     table("API keys", ("id", "label", "scopes", "owner", "ends"), rows, "No keys were issued.")
+    if answer.get("next"):
+        line(f"more: shardy keys list --after {answer['next']}")
 
 
 def _until(key: dict[str, Any]) -> str:

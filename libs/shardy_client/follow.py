@@ -80,7 +80,9 @@ async def _events(http: Http, path: str) -> AsyncGenerator[Status, None]:
             limit_s = FIRST_EVENT_S
             while True:
                 try:
-                    text = await asyncio.wait_for(anext(lines), limit_s)
+                    # not wait_for: before Python 3.12 it may lose the caller's own cancellation
+                    async with asyncio.timeout(limit_s):
+                        text = await anext(lines)
                 except StopAsyncIteration:
                     return
                 found = parser.line(text)

@@ -139,9 +139,9 @@ class AsyncLooks:
 
     # --- keys (operate; anybody may change the key that he uses) --------------------------------------------
 
-    async def keys(self) -> dict[str, Any]:
+    async def keys(self, limit: int = 100, after: str | None = None) -> dict[str, Any]:
         """The API keys, without their secrets (operate)."""
-        return await self._get("/v1/keys")
+        return await self._get("/v1/keys", limit=limit, after=after)
 
     async def issue_key(
         self, label: str, scopes: Sequence[str] = ("submit",), expires_s: int | None = None

@@ -37,15 +37,27 @@ class Outcome:
 
 
 class Attempts:
-    """The attempts of one call. gateway: the number of the one to ask now. draw: a number from 0 to 1."""
+    """The attempts of one call. gateway: the number of the one to ask now. draw: a number from 0 to 1.
+
+    repeat: whether the call may be made twice; resend: also when its answer was lost on the way. known: the mesh has
+    answered before.
+    """
 
     def __init__(
-        self, patience: Patience, gateways: int, first: int, draw: Callable[[], float], *, repeat: bool, known: bool
+        self,
+        patience: Patience,
+        gateways: int,
+        first: int,
+        draw: Callable[[], float],
+        *,
+        repeat: bool,
+        known: bool,
+        resend: bool = True,
     ) -> None:
         self.gateway = first
         self.made = 1
         self._patience, self._gateways, self._draw = patience, gateways, draw
-        self._repeat, self._known = repeat, known
+        self._repeat, self._known, self._resend = repeat, known, resend
         self._rounds = 0
         self._in_round = 0
         self._asked_s = 0.0  # the longest Retry-After of this round
@@ -55,7 +67,7 @@ class Attempts:
         """Seconds until the next attempt, or None: it is over. elapsed_s: since the call began."""
         if outcome.status == 429:
             return self._held(outcome)
-        if outcome.sent and not self._repeat:
+        if outcome.sent and not (self._repeat and (outcome.status or self._resend)):
             return None
         self._asked_s = max(self._asked_s, outcome.retry_after_s or 0.0)
         self._in_round += 1

@@ -87,9 +87,9 @@ class Looks:
         """Close a dead letter for good, saying why (operate)."""
         return self._home.run(self._mesh.discard(entry, reason))
 
-    def keys(self) -> Answer:
+    def keys(self, limit: int = 100, after: str | None = None) -> Answer:
         """The API keys, without their secrets (operate)."""
-        return self._home.run(self._mesh.keys())
+        return self._home.run(self._mesh.keys(limit, after))
 
     def issue_key(self, label: str, scopes: Sequence[str] = ("submit",), expires_s: int | None = None) -> Answer:
         """Make an API key (operate); the answer's `key` is shown this once."""

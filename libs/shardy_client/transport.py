@@ -135,6 +135,7 @@ class Http:
         path: str,
         *,
         repeat: bool | None = None,
+        resend: bool = True,
         content: bytes | Callable[[], AsyncIterator[bytes]] | None = None,
         answer_s: float = ANSWER_S,
         stream: bool = False,
@@ -142,8 +143,9 @@ class Http:
     ) -> httpx.Response:
         """The mesh's answer, whatever its status is, but for those that ask to come back later: these are followed.
 
-        repeat: whether the call may be made twice, which reads and stored blobs may. content: bytes, or what makes
-        their pieces anew for each attempt. answer_s: seconds until the answer must begin, over a `wait` in `params`.
+        repeat: whether the call may be made twice, which reads and stored blobs may; resend: also blindly, when it
+        broke on the way. content: bytes, or what makes their pieces anew for each attempt. answer_s: seconds until the
+        answer must begin, over a `wait` in `params`.
         stream: leave the body to be read by the caller, who closes the answer.
         """
         attempts = Attempts(
@@ -153,6 +155,7 @@ class Http:
             random.random,
             repeat=method in REPEATABLE if repeat is None else repeat,
             known=self._answered,
+            resend=resend,
         )
         wait_s = float((more.get("params") or {}).get("wait", 0))
         more["timeout"] = httpx.Timeout(answer_s + wait_s, connect=CONNECT_S, pool=None)
@@ -214,9 +217,9 @@ class Http:
                 rounds += 1
                 if rounds >= self.patience.rounds:
                     raise
-                self._leave()
+                self.leave()
 
-    def _leave(self) -> None:
+    def leave(self) -> None:
         """Ask the next gateway first from now on: this one breaks what it sends."""
         self.moved = self.moved or len(self.urls) > 1
         self._at = (self._at + 1) % len(self.urls)

@@ -5,19 +5,21 @@ A piece may be sent twice: the mesh takes it only where its bytes end, and says 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
 import httpx
 
 from shardy_client.arrays import chunks, digest
-from shardy_client.errors import InvalidInput, Refused, ShardyError
+from shardy_client.errors import InvalidInput, MeshUnreachable, Refused, ShardyError
 from shardy_client.transport import Http, refusal
 
 WHOLE_BYTES_MAX = 8 << 20  # larger blobs go in pieces
 PIECE_BYTES = 8 << 20
 STORE_S = 120.0  # until the mesh has hashed and stored what it was sent
-STALLS_MAX = 8  # pieces in a row after which no more of the blob was stored than before
+BREAKS_MAX = 20  # pieces in a row that broke off before anything more was stored
+STALLS_MAX = 20  # pieces in a row after which no more of the blob was stored than before
 
 
 @dataclass(slots=True, frozen=True)
@@ -77,6 +79,7 @@ class _Pieces:
         self.at = 0
         self.furthest = 0
         self.stalls = 0
+        self.breaks = 0
         self.resumed = False
 
     async def send(self) -> None:
@@ -88,6 +91,7 @@ class _Pieces:
         """Learn how much is there already; True: all of it."""
         response = await self.http.send("HEAD", self.path)
         if response.status_code == 404:
+            self.at = 0
             return False
         if response.is_error:
             raise refusal(response)
@@ -96,6 +100,7 @@ class _Pieces:
         if response.headers.get("upload-length") != str(len(self.data)):
             # Whoever began this had other bytes in mind; they would never fit the digest.
             await self._drop()
+            self.at = 0
             return False
         self._stand(response)
         self.resumed = self.at > 0
@@ -103,23 +108,20 @@ class _Pieces:
 
     async def _piece(self) -> bool:
         end = min(self.at + PIECE_BYTES, len(self.data))
-        response = await self.http.send(
-            "PATCH",
-            self.path,
-            repeat=True,
-            content=_body(self.name, self.data, self.at, end, self.told),
-            headers={
-                "Content-Type": "application/octet-stream",
-                "Content-Length": str(end - self.at),
-                "Upload-Offset": str(self.at),
-                "Upload-Length": str(len(self.data)),
-            },
-            answer_s=STORE_S,
-        )
+        try:
+            response = await self._patch(end)
+        except MeshUnreachable:
+            # Part of the piece may be there; ask, rather than send all of it for nothing.
+            self.breaks += 1
+            if self.breaks > BREAKS_MAX:
+                raise
+            await asyncio.sleep(self.http.patience.pause_s)
+            self.http.leave()
+            return await self._find()
         status = response.status_code
         if status in (200, 201):
             return True
-        if status in (204, 409):
+        if status == 204 or (status == 409 and "upload-offset" in response.headers):
             self._stand(response)
             return self.at == len(self.data) and await self.http.exists(f"/v1/blobs/{self.name_hex}")
         if status == 422:
@@ -130,12 +132,31 @@ class _Pieces:
             return True
         raise refusal(response)
 
+    async def _patch(self, end: int) -> httpx.Response:
+        return await self.http.send(
+            "PATCH",
+            self.path,
+            repeat=True,
+            resend=False,
+            content=_body(self.name, self.data, self.at, end, self.told),
+            headers={
+                "Content-Type": "application/octet-stream",
+                "Content-Length": str(end - self.at),
+                "Upload-Offset": str(self.at),
+                "Upload-Length": str(len(self.data)),
+            },
+            answer_s=STORE_S,
+        )
+
     def _stand(self, response: httpx.Response) -> None:
         text = response.headers.get("upload-offset", "")
         if not text.isdigit() or int(text) > len(self.data):
             raise Refused(f"the mesh says that {text or 'nothing'!r} is where {self.name}'s upload stands")
         self.at = int(text)
-        self.stalls = 0 if self.at > self.furthest else self.stalls + 1
+        if self.at > self.furthest:
+            self.stalls = self.breaks = 0
+        else:
+            self.stalls += 1
         self.furthest = max(self.furthest, self.at)
         self.told(Transfer(self.name, self.at, len(self.data)))
         if self.stalls > STALLS_MAX:

@@ -8,11 +8,25 @@ from __future__ import annotations
 
 
 class Refused(Exception):
-    """The request cannot be served as it is. status: HTTP status; limit: the limit that was passed, if one was."""
+    """The request cannot be served as it is. status: HTTP status; limit: the limit that was passed, if one was.
 
-    def __init__(self, detail: str, *, status: int = 422, title: str = "Refused", limit: str | None = None) -> None:
+    title: a kind of refusal that docs/problems.md explains; retry_s: when it may be asked again; headers: further
+    headers of the answer.
+    """
+
+    def __init__(
+        self,
+        detail: str,
+        *,
+        status: int = 422,
+        title: str = "Refused",
+        limit: str | None = None,
+        retry_s: int | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> None:
         super().__init__(detail)
         self.detail, self.status, self.title, self.limit = detail, status, title, limit
+        self.retry_s, self.headers = retry_s, headers or {}
 
 
 class Transient(Exception):

@@ -25,6 +25,7 @@ from typing import IO
 
 import httpx
 
+from shardy_common.mesh_key import ensure_mesh_key
 from shardy_common.stack_words import facts, greeting
 
 SERVICES = {
@@ -93,7 +94,7 @@ class Stack:
         self._env = env or {}
         self._stopping = False
         self._password = secrets.token_urlsafe(24)
-        self.api_key = self.operator_key = ""
+        self.api_key = self.operator_key = self.mesh_key = ""
         self.fresh_keys = False
 
     @property
@@ -136,6 +137,7 @@ class Stack:
         self._lock()
         keys, self.fresh_keys = ensure_keys(self.data_dir)
         self.api_key, self.operator_key = keys["submit"], keys["operate"]
+        self.mesh_key = ensure_mesh_key(self.data_dir / "mesh_key")
         self._supervise("nats-server", [_nats_server(), "-c", str(self._nats_config())], dict(os.environ))
         for name in CORE:
             self._start_service(name)

@@ -1,9 +1,9 @@
 """How far a device is trusted: its checked record, and what may be given to it without a replica. Pure.
 
 The idea is BOINC's adaptive replication (D. P. Anderson, "BOINC: A Platform for Volunteer Computing", Journal of Grid
-Computing, 2019, §3.4: a host whose results have been validated N times in a row is replicated at random with
-probability 1/N). Here trust is counted in operations as well as in tasks, never falls below a floor of checks, and is
-bounded by value: what a device could gain by lying stays a small part of the honest work that it had to do before.
+Computing, 2019; and BOINC's notes on it: a host with N valid results in a row, at least ten, is replicated at random
+with probability 1/N). Here trust is counted in operations as well as in tasks, never falls below a floor of checks, and
+is bounded by value: what a device could gain by lying stays a small part of the honest work that it had to do before.
 Numbers, and why: docs/adr/0008-adaptive-trust.md.
 
 Every fold that needs it keeps a `Book` and feeds it in the order of the log, so all agree on who may work alone.
@@ -114,8 +114,16 @@ class Book:
         if alone:
             self.release(task)
         if method in CHECKED:
-            for worker in workers:
-                self._checked(self._record(worker), ops, at_ms)
+            for worker in workers:  # written out: it runs for every answer of the mesh
+                record = self.records.get(worker)
+                if record is None:
+                    record = self.records[worker] = Record()
+                record.tasks += 1
+                record.ops += ops
+                record.checked_ms = at_ms
+                if record.exposure:
+                    record.exposure = max(0, record.exposure - CHECK_COVERS * ops)
+            self.touched.update(workers)
         elif alone:
             self.accepted_alone(workers, ops)
 
@@ -126,13 +134,6 @@ class Book:
             record.alone_tasks += 1
             record.alone_ops += ops
             record.exposure += ops
-
-    def _checked(self, record: Record, ops: int, at_ms: int) -> None:
-        record.tasks += 1
-        record.ops += ops
-        record.checked_ms = at_ms
-        if record.exposure:
-            record.exposure = max(0, record.exposure - CHECK_COVERS * ops)
 
     def fraud(self, worker: str) -> bool:
         """A proven wrong result. Whether it is the first of this worker."""

@@ -9,32 +9,38 @@ import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 from fastapi import FastAPI, Request, WebSocket
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, JSONResponse, Response
+from fastapi.responses import HTMLResponse, Response
 from fastapi.staticfiles import StaticFiles
-from starlette.exceptions import HTTPException
 from starlette.middleware.base import BaseHTTPMiddleware
+from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.websockets import WebSocketClose
 
 from shardy_common import run
 from shardy_common.blobs import DirectoryStore
-from shardy_common.errors import Refused, Transient
-from shardy_common.log import Append, Appended, JetStreamLog, Projection, Recorded
+from shardy_common.errors import Refused
+from shardy_common.log import Append, Appended, Conflict, JetStreamLog, Projection, Recorded
+from shardy_common.mesh_key import load_mesh_key
 from shardy_common.presence import Presence
+from shardy_common.receipts import Signer
 from shardy_common.service import FoldLoop
 from shardy_common.tracing import Tracer
-from shardy_common.wire.events import GatewayStarted
+from shardy_common.wire.events import GatewayStarted, MeshKeyed
+from shardy_gateway import openapi, problems
 from shardy_gateway.api import router
 from shardy_gateway.config import GatewaySettings
+from shardy_gateway.guard import Guard
 from shardy_gateway.hub import Hub
 from shardy_gateway.join import Door, Gateway
+from shardy_gateway.outbox import Outbox
 from shardy_gateway.passes import Passes, shared_key
 from shardy_gateway.probes import Probes
 from shardy_gateway.siblings import Siblings
-from shardy_gateway.state import GatewayState
-from shardy_gateway.views import TABLES, VERSION, Outbox, Views
+from shardy_gateway.state import MESH, GatewayState
+from shardy_gateway.views import TABLES, VERSION, Views
 
 log = logging.getLogger("shardy.gateway")
 
+SWEEP_UPLOADS_S = 600
 PAGE_HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Embedder-Policy": "require-corp",
@@ -58,7 +64,9 @@ def make_app(settings: GatewaySettings) -> FastAPI:
     )
     app.state.settings = settings
     app.include_router(router)
-    _problems(app)
+    app.add_middleware(Guard)
+    problems.handle(app)
+    app.openapi = lambda: openapi.document(app)  # type: ignore[method-assign]
 
     async def headers(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
         response = await call_next(request)
@@ -72,7 +80,7 @@ def make_app(settings: GatewaySettings) -> FastAPI:
 
     page = FastAPI(openapi_url=None)
     page.add_middleware(BaseHTTPMiddleware, dispatch=headers)
-    _problems(page)  # it answers every path that the API does not know
+    problems.handle(page)
     if (settings.static_dir / "index.html").is_file():
         page.mount("/", StaticFiles(directory=settings.static_dir, html=True))
     else:
@@ -81,13 +89,46 @@ def make_app(settings: GatewaySettings) -> FastAPI:
         async def no_page() -> HTMLResponse:
             return HTMLResponse(NO_PAGE)
 
-    app.mount("/", page)
+    app.mount("/", Elsewhere(app, page))
     return app
+
+
+class Elsewhere:
+    """Answers what no call of the API does: 405 at their addresses, 404 below /v1, and the page."""
+
+    def __init__(self, app: FastAPI, page: ASGIApp) -> None:
+        self._app, self._page = app, page
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await WebSocketClose()(scope, receive, send)
+            return
+        allowed = self._allowed(scope)
+        if allowed:
+            raise Refused(
+                f"{scope['method']} is not done here: {', '.join(allowed)}",
+                status=405,
+                title="Method not allowed",
+                headers={"Allow": ", ".join(allowed)},
+            )
+        if scope["path"].startswith("/v1/"):
+            raise Refused("no call has this address: see /docs for what exists", status=404, title="Not found")
+        await self._page(scope, receive, send)
+
+    def _allowed(self, scope: Scope) -> list[str]:
+        """The methods of the calls at this address."""
+        found: set[str] = set()
+        for methods, pattern in openapi.calls(self._app):
+            if pattern.match(scope["path"]):
+                found |= methods
+        return sorted(found)
 
 
 @contextlib.asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     settings: GatewaySettings = app.state.settings
+    private = load_mesh_key(settings.mesh_key_path)
+    signer = Signer(private) if private is not None else None
     name, instance = f"gateway-{settings.instance}", secrets.token_hex(6)
     event_log = await run.open_log(settings, "gateway")
     blobs = DirectoryStore(settings.blob_dir)
@@ -118,22 +159,27 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     passes = Passes(shared_key(settings.data_dir / "projections" / "gateway.key"))
     probes = Probes()
     loop.core.flush = loop.flush  # type: ignore[attr-defined]
-    state = GatewayState(name, event_log, blobs, hub, loop, settings.api_keys_file)
-    state.allow_same_address = settings.allow_same_address
-    gateway = Gateway(name, instance, "shardy", settings.probe_memory_mib_max)
-    state.door = Door(gateway, hub, event_log, probes, passes)
+    state = GatewayState(name, event_log, blobs, hub, loop, settings, signer)
+    gateway = Gateway(name, instance, MESH, settings.probe_memory_mib_max)
+    state.door = Door(gateway, hub, event_log, probes, passes, state.gates)
+    state.door.refusals = state.refusals
     app.state.gateway = state
     probes.start()
     tasks = [
         asyncio.create_task(_watched("fold", loop.run())),
         asyncio.create_task(_watched("results", hub.record_results())),
         asyncio.create_task(_watched("sweep", state.door.sweep())),
+        asyncio.create_task(_watched("uploads", _expire_uploads(state))),
         asyncio.create_task(_watched("control plane", run.control_plane(settings, "gateway", loop))),
         asyncio.create_task(_watched("presence", presence.run(loop.live.is_set))),
         asyncio.create_task(_watched("siblings", siblings.watch())),
     ]
     await loop.live.wait()
-    await _announce(event_log, name, instance)
+    await _announce(event_log, Append(GatewayStarted(name, instance), f"gateway/{instance}"))
+    if signer is not None:
+        await _announce(event_log, Append(MeshKeyed(signer.key), f"mesh-key/{signer.key}", 0))
+    else:
+        log.warning("there is no key in %s: this gateway signs no receipts", settings.mesh_key_path)
     try:
         yield
     finally:
@@ -155,11 +201,19 @@ def _trace_ended(tracer: Tracer, outbox: Outbox) -> None:
         tracer.record(f"job {job.spec.kind}", job.trace, job.created_ms, job.ended_ms, attributes)
 
 
-async def _announce(event_log: JetStreamLog, name: str, instance: str) -> None:
-    """Sessions of this gateway's earlier instances are gone: say so before the first worker joins."""
+async def _expire_uploads(state: GatewayState) -> None:
+    """Partial uploads that nobody goes on with are removed, for ever."""
     while True:
-        outcome = (await event_log.append([Append(GatewayStarted(name, instance), f"gateway/{instance}")]))[0]
-        if isinstance(outcome, Appended):
+        with contextlib.suppress(OSError):
+            await asyncio.to_thread(state.uploads.sweep)
+        await asyncio.sleep(SWEEP_UPLOADS_S)
+
+
+async def _announce(event_log: JetStreamLog, item: Append) -> None:
+    """What must stand in the log before the first worker joins: that sessions of this gateway's earlier instances are
+    gone, and the key that it signs with (written once, however often it starts)."""
+    while True:
+        if isinstance((await event_log.append([item]))[0], (Appended, Conflict)):
             return
         await asyncio.sleep(0.2)
 
@@ -175,37 +229,3 @@ async def _watched(what: str, work: Awaitable[None]) -> None:
         import os
 
         os._exit(70)
-
-
-def _problems(app: FastAPI) -> None:
-    """One mapping from errors to answers: problem details, never a stack trace."""
-
-    def problem(status: int, title: str, detail: str, **more: object) -> JSONResponse:
-        body = {"type": "about:blank", "title": title, "status": status, "detail": detail, **more}
-        return JSONResponse(body, status_code=status, media_type="application/problem+json")
-
-    @app.exception_handler(Refused)
-    async def refused(_request: Request, error: Refused) -> JSONResponse:
-        more = {"limit": error.limit} if error.limit else {}
-        return problem(error.status, error.title, error.detail, **more)
-
-    @app.exception_handler(Transient)
-    async def transient(_request: Request, error: Transient) -> JSONResponse:
-        response = problem(503, "Try again", error.detail)
-        response.headers["Retry-After"] = str(-(-error.retry_ms // 1000))
-        return response
-
-    @app.exception_handler(RequestValidationError)
-    async def invalid(_request: Request, error: RequestValidationError) -> JSONResponse:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        return problem(422, "Bad request", f"{where}: {first['msg']}")
-
-    @app.exception_handler(HTTPException)
-    async def http(_request: Request, error: HTTPException) -> JSONResponse:
-        return problem(error.status_code, str(error.detail), f"{error.detail}: see /docs for what exists")
-
-    @app.exception_handler(Exception)
-    async def bug(request: Request, error: Exception) -> JSONResponse:
-        log.exception("request %s %s failed", request.method, request.url.path, exc_info=error)
-        return problem(500, "A fault of the mesh", "this was not your fault; it has been logged")

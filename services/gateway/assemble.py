@@ -11,7 +11,7 @@ from numpy.lib import format as npy
 from shardy_common.blobs import DirectoryStore
 from shardy_common.engine import Engine
 from shardy_common.kinds import Part
-from shardy_gateway.views import JobView, TaskView
+from shardy_gateway.shapes import JobView, TaskView
 
 BLOCK_BYTES = 2 * 1024 * 1024
 

@@ -19,10 +19,12 @@ from shardy_common import kinds, limits
 from shardy_common.blobs import PACKED_BYTES_MAX, DirectoryStore, MissingBlob
 from shardy_common.log import Append, Appended, JetStreamLog
 from shardy_common.wire import events as ev
+from shardy_gateway.outbox import Outbox
 from shardy_gateway.reputation import MALFORMED
 from shardy_gateway.session import CloseSession, Session
+from shardy_gateway.shapes import TaskView
 from shardy_gateway.signed import SignedFrame, check_signature
-from shardy_gateway.views import Outbox, TaskView, Views
+from shardy_gateway.views import Views
 
 log = logging.getLogger("shardy.gateway")
 CARRY_BYTES_MAX = 256 * 1024

@@ -14,23 +14,13 @@ from shardy_common.errors import Refused
 from shardy_common.wire import frame
 from shardy_common.wire.job import JobSpec, Operand, Pre
 from shardy_gateway.reputation import Reputation
-from shardy_gateway.views import FraudView, JobView, TaskView, WorkerView
+from shardy_gateway.shapes import FraudView, JobView, TaskView, WorkerView
 
 FRAME_TYPE = "application/vnd.shardy.frame"
 JSON_BYTES_MAX = 64 * 1024
 _FIELDS = {"kind", "policy", "redundancy", "audit_rounds", "label", "task_rows", "pre"}
 _PRE_FIELDS = {"lo", "hi", "ema_axis", "alpha", "segment_rows", "scale"}
 _OPERAND_FIELDS = {"digest", "dtype", "rows", "cols", "s"}
-
-
-def read_json(body: bytes) -> dict[str, Any]:
-    try:
-        value = msgspec.json.decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise Refused(f"the body is not JSON: {error}", status=400, title="Malformed body") from None
-    if not isinstance(value, dict):
-        raise Refused("the body is a JSON object (docs/api.md)", status=400, title="Malformed body")
-    return value
 
 
 def read_frame(body: bytes, blobs: DirectoryStore) -> dict[str, Any]:
@@ -149,12 +139,14 @@ def show_job(job: JobView, frauds: list[FraudView], waiting: str | None = None) 
             "tasks_verified": job.tasks_verified,
             "tasks_active": job.tasks_active,
         },
+        "usage": {"ops": job.ops, "ops_replicas": job.ops_replicas},
         "frauds": [show_fraud(fraud) for fraud in frauds],
         "waiting_for": waiting,
         "error": job.error or None,
         "created_ms": job.created_ms,
         "ended_ms": job.ended_ms or None,
         "result": {part.name: {"dtype": part.dtype, "shape": list(part.shape)} for part in parts},
+        "receipt": f"/v1/jobs/{job.id}/receipt" if job.state == "completed" else None,
     }
 
 

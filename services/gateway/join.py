@@ -17,9 +17,11 @@ from fastapi import WebSocket, WebSocketDisconnect
 from shardy_common import ids, limits
 from shardy_common.log import Append, Appended, JetStreamLog
 from shardy_common.wire import events as ev
+from shardy_gateway.gates import Gates
 from shardy_gateway.hub import Hub
 from shardy_gateway.passes import Passes
 from shardy_gateway.probes import Probes
+from shardy_gateway.refusals import Refusals
 from shardy_gateway.session import CloseSession, Session
 
 log = logging.getLogger("shardy.gateway")
@@ -43,9 +45,13 @@ class Gateway:
 
 
 class Door:
-    def __init__(self, gateway: Gateway, hub: Hub, event_log: JetStreamLog, probes: Probes, passes: Passes) -> None:
-        self.gateway, self.hub, self.log, self.probes, self.passes = gateway, hub, event_log, probes, passes
+    def __init__(
+        self, gateway: Gateway, hub: Hub, event_log: JetStreamLog, probes: Probes, passes: Passes, gates: Gates
+    ) -> None:
+        self.gateway, self.hub, self.log, self.probes = gateway, hub, event_log, probes
+        self.passes, self.gates = passes, gates
         self.tokens: dict[str, Session] = {}  # bearer tokens of joined workers
+        self.refusals = Refusals()
 
     async def serve(self, socket: WebSocket) -> None:
         """One connection, from accept to close. Never raises."""
@@ -53,7 +59,11 @@ class Door:
         address = socket.client.host if socket.client else "unknown"
         session = Session(socket, secrets.token_hex(8), "", address, "", "")
         pump = asyncio.create_task(session.pump())
+        refused = self.gates.join(address, time.monotonic())
+        self.gates.opened(address)
         try:
+            if refused:
+                raise CloseSession(4429, refused, 30_000)
             if len(self.hub.sessions) >= SESSIONS_MAX:
                 raise CloseSession(1012, f"this gateway holds its limit of {SESSIONS_MAX} workers", 10_000)
             try:
@@ -71,6 +81,7 @@ class Door:
             log.exception("worker session %s failed", session.id)
             session.close(CloseSession(1012, "the gateway failed; reconnect", 1_000))
         finally:
+            self.gates.closed(address)
             await self._leave(session, pump)
 
     async def _handshake(self, session: Session) -> ev.WorkerJoined:
@@ -206,8 +217,8 @@ class Door:
 
     def _credit(self, session: Session) -> dict[str, int]:
         """What was verified of this worker, ever."""
-        worker = self.hub.views.workers.get(session.worker)
-        return {"tasks": worker.verified, "ops": worker.ops} if worker is not None else {"tasks": 0, "ops": 0}
+        tasks, ops = self.hub.views.ledger.total_of(session.worker)
+        return {"tasks": tasks, "ops": ops}
 
     async def sweep(self) -> None:
         """Close sessions that have been silent too long, for ever."""
@@ -222,6 +233,9 @@ class Door:
 
     async def _leave(self, session: Session, pump: asyncio.Task[None]) -> None:
         session.close(CloseSession(1000, "closed"))
+        why = session.closing
+        if why is not None and why.code != 1000:
+            self.refusals.socket(why.code, why.reason, session.id, session.worker, session.address)
         with contextlib.suppress(Exception):
             await asyncio.wait_for(pump, 2)
         self.tokens.pop(session.token, None)

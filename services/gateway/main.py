@@ -9,6 +9,7 @@ from shardy_common.run import relax_gc, slot
 from shardy_common.wire.frame import FRAME_BYTES_MAX
 from shardy_gateway.app import make_app
 from shardy_gateway.config import GatewaySettings
+from shardy_gateway.http_head import BoundedHttp
 
 
 def main() -> None:
@@ -20,6 +21,7 @@ def main() -> None:
         make_app(settings),
         host=settings.host,
         port=settings.port,
+        http=BoundedHttp,
         ws="websockets-sansio",
         ws_max_size=FRAME_BYTES_MAX + 1024,
         ws_per_message_deflate=False,
@@ -30,7 +32,6 @@ def main() -> None:
         log_config=None,
         access_log=False,
         timeout_graceful_shutdown=3,
-        h11_max_incomplete_event_size=64 * 1024,
     )
 
 

@@ -1,4 +1,4 @@
-"""What the gateway's fold tells its sockets and waiters."""
+"""What a folded batch means for sockets and for whoever waits."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 from shardy_common.wire import events as ev
 
 if TYPE_CHECKING:
-    from shardy_gateway.views import JobView, TaskView
+    from shardy_gateway.shapes import JobView, TaskView
 
 
 class Outbox:
-    """What a batch means for sockets and waiters: collected while folding, acted on when it is folded."""
+    """Collected while folding, acted on when the batch is folded."""
 
     def __init__(self) -> None:
         self.lent: list[tuple[TaskView, list[ev.Lease]]] = []

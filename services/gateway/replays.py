@@ -15,14 +15,14 @@ from shardy_common.log import Recorded
 from shardy_common.wire import events as ev
 from shardy_common.wire.job import JobSpec, Operand, Pre, Tile
 from shardy_gateway.letters import Letter
-from shardy_gateway.views import JobView, TaskView
+from shardy_gateway.shapes import JobView, TaskView
 
 REOPENED_TASKS_MAX = 8_000  # all of them stand in one event, and an event has at most 1 MiB
 REQUESTER = "mesh"
 
 
-def refused(detail: str, title: str = "Cannot be replayed") -> Refused:
-    return Refused(detail, status=409, title=title)
+def refused(detail: str) -> Refused:
+    return Refused(detail, status=409, title="Cannot be replayed")
 
 
 # -- unresolved: the job goes on --------------------------------------------------------------------------------------

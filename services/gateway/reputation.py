@@ -75,7 +75,9 @@ class Reputations(SideFold):
     def used(self, event: ev.TaskVerified) -> None:
         """A verdict on an active task: its result will be used (called by the views, which know)."""
         for worker in event.workers:
-            self._count(worker).accepted += 1
+            record = self._records.get(worker) or self._count(worker)
+            record.accepted += 1
+        self._touched.update(event.workers)
         if event.method == trust.TRUST:
             self._book.accepted_alone(event.workers, event.ops)
 

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 from shardy_common.log import Projection, Recorded, Table
+from shardy_common.wire import subjects
+from shardy_common.wire.events import EVENT_TYPES
 
 
 class SideFold:
@@ -33,3 +35,10 @@ class SideFold:
         """Rows of the projection, with everything folded so far in them."""
         self.flush()
         return self.projection.rows(sql, parameters)
+
+
+def by_event(sides: Sequence[type[SideFold]]) -> dict[type, list[int]]:
+    """Places in `sides` by the event that they fold: no side is asked about events that its filters do not name."""
+    return {
+        event: [i for i, side in enumerate(sides) if subjects.taken(side.filters, event.name)] for event in EVENT_TYPES
+    }

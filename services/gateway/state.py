@@ -4,51 +4,64 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from shardy_common.blobs import DirectoryStore
+from shardy_common.blobs import DirectoryStore, Uploads
 from shardy_common.errors import Transient
 from shardy_common.log import JetStreamLog
+from shardy_common.receipts import Signer
 from shardy_common.service import FoldLoop
+from shardy_gateway.config import GatewaySettings
+from shardy_gateway.gates import Gates
 from shardy_gateway.hub import Hub
-from shardy_gateway.views import JobView, Views
+from shardy_gateway.keybook import Keybook, KeyFile
+from shardy_gateway.receipts import Receipts
+from shardy_gateway.refusals import Refusals
+from shardy_gateway.shapes import JobView
+from shardy_gateway.views import Views
 
 if TYPE_CHECKING:
     from shardy_gateway.join import Door
+
+
+MESH = "shardy"
 
 
 class GatewayState:
     door: Door
 
     def __init__(
-        self, name: str, event_log: JetStreamLog, blobs: DirectoryStore, hub: Hub, loop: FoldLoop, keys_file: Path
+        self,
+        name: str,
+        event_log: JetStreamLog,
+        blobs: DirectoryStore,
+        hub: Hub,
+        loop: FoldLoop,
+        settings: GatewaySettings,
+        signer: Signer | None = None,
     ) -> None:
-        self.allow_same_address = False  # as the matchmaker's: only for what a waiting job is told
+        self.receipts = Receipts(lambda: self.views, blobs, MESH, signer)
+        self.allow_same_address = settings.allow_same_address  # only for what a waiting job is told
         self.name, self.log, self.blobs, self.hub, self.loop = name, event_log, blobs, hub, loop
-        self._keys_file = keys_file
-        self._keys: tuple[float, list[tuple[str, frozenset[str]]]] = (-1.0, [])
+        self.settings = settings
+        self.keys = Keybook(KeyFile(settings.api_keys_file), lambda: self.views.keyring)
+        self.gates = Gates(settings)
+        self.refusals = Refusals()
+        self.uploads = Uploads(blobs)
         self._waiters: dict[str, list[asyncio.Future[None]]] = {}
 
     @property
     def views(self) -> Views:
         return self.loop.core  # type: ignore[return-value]
 
-    def api_keys(self) -> list[tuple[str, frozenset[str]]]:
-        """SHA-256 and scopes of the keys in the file, which is read again when it changes. No scopes: submit."""
-        try:
-            changed = self._keys_file.stat().st_mtime
-        except OSError:
-            return []
-        if changed != self._keys[0]:
-            keys = []
-            for line in self._keys_file.read_text().splitlines():
-                words = line.split("#")[0].split()
-                if words:
-                    scopes = words[1].split(",") if len(words) > 1 else ["submit"]
-                    keys.append((words[0], frozenset(scopes)))
-            self._keys = (changed, keys)
-        return self._keys[1]
+    @property
+    def mesh_key(self) -> str:
+        """The public key (hex) that receipts are signed with now; empty where there is none."""
+        return self.receipts.key
+
+    def mesh_keys(self) -> list[dict[str, Any]]:
+        """Every key that receipts were ever signed with, the oldest first."""
+        return [{"key": key, "since_ms": since_ms} for key, since_ms in self.views.mesh_keys.known.items()]
 
     def notify(self, jobs: set[str]) -> None:
         """Wake everybody who waits for one of these jobs."""

@@ -8,101 +8,41 @@ from typing import Any
 import msgspec
 
 from shardy_common import kinds
-from shardy_common.carving import Cursor
 from shardy_common.log import Projection, Recorded, Table
 from shardy_common.wire import events as ev
-from shardy_common.wire.job import JobSpec, Tile
+from shardy_gateway.evidence import Answers, MeshKeys
+from shardy_gateway.idempotency import Idempotency
+from shardy_gateway.keyring import Keyring
+from shardy_gateway.ledger import Ledger
 from shardy_gateway.letters import Letters
 from shardy_gateway.outbox import Outbox
 from shardy_gateway.reputation import Reputations
-from shardy_gateway.side import SideFold
+from shardy_gateway.shapes import FraudView, JobView, TaskView, WorkerView
+from shardy_gateway.side import SideFold, by_event
 
+SIDES = (Letters, Answers, Ledger, MeshKeys, Reputations, Keyring, Idempotency)
 TABLES = [
-    Table("jobs", {"id": str, "active": int, "requester": str, "body": bytes}, [["active"]]),
+    Table(
+        "jobs",
+        {"id": str, "active": int, "requester": str, "state": str, "since": int, "until": int, "body": bytes},
+        [["active"], ["requester", "id"], ["state", "id"]],
+    ),
     Table(
         "tasks",
         {"id": str, "job": str, "active": int, "row0": int, "col0": int, "rows": int, "cols": int, "body": bytes},
-        [["job"], ["active"]],
+        [["job", "col0", "row0", "id"], ["active"]],
     ),
     Table("workers", {"id": str, "body": bytes}),
-    Table("frauds", {"lease": str, "job": str, "worker": str, "body": bytes}, [["job"], ["worker"]]),
-    *Letters.tables,
-    *Reputations.tables,
+    Table(
+        "frauds",
+        {"lease": str, "job": str, "worker": str, "seq": int, "body": bytes},
+        [["job"], ["worker", "seq"], ["seq"]],
+    ),
+    *(table for side in SIDES for table in side.tables),
 ]
-VERSION = 4
-FILTERS = ["job.*.*", "task.*.*", "worker.*.*", "gateway.started.*", *Letters.filters, *Reputations.filters]
-
-
-class JobView(msgspec.Struct):
-    """state: waiting | running | completed | failed | cancelled. seq: last sequence of the job's own events."""
-
-    id: str
-    seq: int
-    spec: JobSpec
-    requester: str
-    created_ms: int
-    cells: int
-    trace: str = ""
-    state: str = "waiting"
-    cursor: Cursor = Cursor()
-    cells_done: int = 0
-    tasks_verified: int = 0
-    tasks_active: int = 0
-    error: str = ""
-    ended_ms: int = 0
-    frauds: int = 0
-    entry: str = ""  # the dead letter through which it was last reopened
-
-    @property
-    def ended(self) -> bool:
-        return self.state in ("completed", "failed", "cancelled")
-
-
-class TaskView(msgspec.Struct):
-    """leases: worker by lease id. digest: of the verified result, empty until then."""
-
-    id: str
-    job: str
-    tile: Tile
-    leases: dict[str, str]
-    digest: str = ""
-    size: int = 0
-    workers: list[str] = []
-    method: str = ""
-
-
-class WorkerView(msgspec.Struct):
-    id: str
-    session: str
-    gateway: str
-    instance: str
-    address: str
-    agent: str
-    backend: str
-    gpu: str
-    memory_mib: int
-    gops: float
-    tier: str = ""
-    present: bool = True
-    banned: bool = False
-    verified: int = 0
-    ops: int = 0
-    joined_ms: int = 0
-
-
-class FraudView(msgspec.Struct):
-    lease: str
-    task: str
-    job: str
-    worker: str
-    agent: str
-    method: str
-    row: int
-    rounds: int
-    digest: str
-    at_ms: int
-    expected: str = ""
-
+VERSION = 6
+FILTERS = ["job.*.*", "task.*.*", "fraud.detected.*", "worker.*.*", "gateway.started.*"]
+FILTERS += [pattern for side in SIDES for pattern in side.filters if pattern not in FILTERS]
 
 _pack = msgspec.msgpack.Encoder(order="deterministic").encode
 _job = msgspec.msgpack.Decoder(JobView).decode
@@ -125,10 +65,19 @@ class Views:
         self._touched_jobs: dict[str, JobView] = {}
         self._touched_workers: set[str] = set()
         self._frauds: list[FraudView] = []
+        self.letters, self.answers, self.ledger, self.mesh_keys = Letters(), Answers(self.tasks), Ledger(), MeshKeys()
         self._frauds_in: dict[str, int] = {}  # by job, for jobs that go on after their end
-        self.letters = Letters()
         self.reputations = Reputations(lambda task: self.tasks[task].leases if task in self.tasks else {})
-        self.sides: tuple[SideFold, ...] = (self.letters, self.reputations)
+        self.keyring, self.idempotency = Keyring(), Idempotency()
+        self.sides: tuple[SideFold, ...] = (  # in the order of SIDES
+            self.letters,
+            self.answers,
+            self.ledger,
+            self.mesh_keys,
+            self.reputations,
+            self.keyring,
+            self.idempotency,
+        )
         for side in self.sides:
             side.flush = self._flush
 
@@ -153,30 +102,25 @@ class Views:
             side.load(projection)
 
     def evolve(self, recorded: Recorded) -> None:
-        handler = _HANDLERS.get(type(recorded.event))
+        event = recorded.event
+        handler = _HANDLERS.get(type(event))
         if handler is not None:
-            handler(self, recorded.event, recorded)
-        for side in self.sides:
-            side.evolve(recorded)
+            handler(self, event, recorded)
+        for side in _SIDES_OF.get(type(event), ()):
+            self.sides[side].evolve(recorded)
 
     def rows(self) -> dict[str, list[Sequence[Any]]]:
         out: dict[str, list[Sequence[Any]]] = {
-            "jobs": [(j.id, int(not j.ended), j.requester, _pack(j)) for j in self._touched_jobs.values()],
+            "jobs": [
+                (j.id, int(not j.ended), j.requester, j.state, j.since, j.seq if j.ended else 0, _pack(j))
+                for j in self._touched_jobs.values()
+            ],
             "tasks": [
-                (
-                    t.id,
-                    t.job,
-                    int(t.id in self.tasks),
-                    t.tile.row0,
-                    t.tile.col0,
-                    t.tile.rows,
-                    t.tile.cols,
-                    _pack(t),
-                )
+                (t.id, t.job, int(t.id in self.tasks), t.tile.row0, t.tile.col0, t.tile.rows, t.tile.cols, _pack(t))
                 for t in self._touched_tasks.values()
             ],
             "workers": [(w, _pack(self.workers[w])) for w in self._touched_workers],
-            "frauds": [(f.lease, f.job, f.worker, _pack(f)) for f in self._frauds],
+            "frauds": [(f.lease, f.job, f.worker, f.seq, _pack(f)) for f in self._frauds],
         }
         self._touched_jobs.clear()
         self._touched_tasks.clear()
@@ -195,7 +139,7 @@ class Views:
     def _flush(self) -> None:
         self.flush()
 
-    def _read(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+    def read(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         self.flush()
         return self.projection.rows(sql, parameters)
 
@@ -204,41 +148,25 @@ class Views:
         job = self.jobs.get(job_id)
         if job is not None:
             return job
-        rows = self._read("SELECT body FROM jobs WHERE id = ?", (job_id,))
+        rows = self.read("SELECT body FROM jobs WHERE id = ?", (job_id,))
         return _job(rows[0][0]) if rows else None
 
-    def job_page(self, requester: str, before: str, limit: int) -> list[JobView]:
-        rows = self._read(
-            "SELECT body FROM jobs WHERE requester = ? AND id < ? ORDER BY id DESC LIMIT ?",
-            (requester, before or "~", limit),
-        )
-        return [_job(body) for (body,) in rows]
-
-    def tasks_in(self, job_id: str, limit: int = -1, after: str = "") -> list[TaskView]:
-        rows = self._read(
-            "SELECT body FROM tasks WHERE job = ? AND id > ? ORDER BY col0, row0 LIMIT ?", (job_id, after, limit)
-        )
+    def tasks_in(self, job_id: str) -> list[TaskView]:
+        rows = self.read("SELECT body FROM tasks WHERE job = ? ORDER BY col0, row0, id", (job_id,))
         return [_task(body) for (body,) in rows]
 
     def task(self, task_id: str) -> TaskView | None:
-        rows = self._read("SELECT body FROM tasks WHERE id = ?", (task_id,))
+        rows = self.read("SELECT body FROM tasks WHERE id = ?", (task_id,))
         return _task(rows[0][0]) if rows else None
 
     def task_state(self, task_id: str) -> str:
         """active | ended | unknown."""
         if task_id in self.tasks:
             return "active"
-        return "ended" if self._read("SELECT 1 FROM tasks WHERE id = ?", (task_id,)) else "unknown"
+        return "ended" if self.read("SELECT 1 FROM tasks WHERE id = ?", (task_id,)) else "unknown"
 
-    def frauds_of(self, worker: str, limit: int = 100) -> list[FraudView]:
-        rows = self._read("SELECT body FROM frauds WHERE worker = ? ORDER BY rowid DESC LIMIT ?", (worker, limit))
-        return [_fraud(body) for (body,) in rows]
-
-    def frauds(self, job_id: str | None = None, limit: int = 100) -> list[FraudView]:
-        if job_id is None:
-            rows = self._read("SELECT body FROM frauds ORDER BY rowid DESC LIMIT ?", (limit,))
-        else:
-            rows = self._read("SELECT body FROM frauds WHERE job = ? LIMIT ?", (job_id, limit))
+    def frauds(self, job_id: str, limit: int = 100) -> list[FraudView]:
+        rows = self.read("SELECT body FROM frauds WHERE job = ? ORDER BY seq LIMIT ?", (job_id, limit))
         return [_fraud(body) for (body,) in rows]
 
     # -- fold -----------------------------------------------------------------------------------------------------
@@ -246,6 +174,7 @@ class Views:
     def _job_submitted(self, event: ev.JobSubmitted, recorded: Recorded) -> None:
         rows, cols = kinds.KINDS[event.spec.kind].shape(event.spec)
         job = JobView(event.job, recorded.seq, event.spec, event.requester, recorded.at_ms, rows * cols, recorded.trace)
+        job.since = recorded.seq
         self.jobs[event.job] = job
         self.tasks_of[event.job] = set()
         self._touch_job(job)
@@ -254,10 +183,15 @@ class Views:
         self._end(event.job, "completed", "", recorded)
 
     def _job_failed(self, event: ev.JobFailed, recorded: Recorded) -> None:
+        job = self.jobs.get(event.job)
         self._end(event.job, "failed", event.cause, recorded)
+        if job is not None:
+            self.ledger.failed(job.id, job.ops, job.ops_replicas)
 
     def _job_cancelled(self, event: ev.JobCancelled, recorded: Recorded) -> None:
-        self._end(event.job, "cancelled", "cancelled by its requester", recorded)
+        job = self.jobs.get(event.job)
+        who = "an operator" if job is not None and event.by != job.requester else "its requester"
+        self._end(event.job, "cancelled", f"cancelled by {who}", recorded)
 
     def _job_reopened(self, event: ev.JobReopened, recorded: Recorded) -> None:
         if event.job in self.jobs:
@@ -268,7 +202,8 @@ class Views:
         )
         job.state, job.cursor, job.entry = "running", event.cursor, event.entry
         job.cells_done, job.tasks_verified, job.tasks_active = event.cells_done, event.tasks_verified, len(event.tasks)
-        job.frauds = self._frauds_in.get(event.job, 0)
+        job.frauds, job.changes = self._frauds_in.get(event.job, 0), recorded.seq  # more than it ever was
+        job.ops, job.ops_replicas = self.ledger.reopened(event.job)
         self.jobs[event.job] = job
         self.tasks_of[event.job] = {task_id for task_id, _ in event.tasks}
         for task_id, tile in event.tasks:
@@ -288,7 +223,7 @@ class Views:
         self._touch_job(job)
         self.outbox.ended.append(job)
 
-    def _task_created(self, event: ev.TaskCreated, _recorded: Recorded) -> None:
+    def _task_created(self, event: ev.TaskCreated, recorded: Recorded) -> None:
         job = self.jobs.get(event.job)
         if job is None:
             return
@@ -299,6 +234,7 @@ class Views:
         job.state = "running"
         job.tasks_active += 1
         task = TaskView(event.task, event.job, event.tile, {lease.id: lease.worker for lease in event.leases})
+        task.seq = recorded.seq
         self.tasks[event.task] = task
         self.tasks_of[event.job].add(event.task)
         self._touched_tasks[event.task] = task
@@ -313,11 +249,14 @@ class Views:
             self._touched_tasks[event.task] = task
             self.outbox.lent.append((task, event.leases))
 
-    def _task_verified(self, event: ev.TaskVerified, _recorded: Recorded) -> None:
+    def _task_verified(self, event: ev.TaskVerified, recorded: Recorded) -> None:
         task, job = self.tasks.pop(event.task, None), self.jobs.get(event.job)
         if task is None or job is None:
             return
         task.digest, task.size, task.workers, task.method = event.digest, event.size, event.workers, event.method
+        task.rounds, task.ops, task.seq, task.verified_ms = event.rounds, event.ops, recorded.seq, recorded.at_ms
+        job.ops += event.ops
+        job.ops_replicas += event.ops * self.ledger.credit(event, job.requester, recorded.seq)
         self.tasks_of[event.job].discard(event.task)
         self._touched_tasks[event.task] = task
         job.cells_done += event.tile.cells
@@ -346,8 +285,8 @@ class Views:
 
     def _fraud_detected(self, event: ev.FraudDetected, recorded: Recorded) -> None:
         job, worker = self.jobs.get(event.job), self.workers.get(event.worker)
-        values = {name: getattr(event, name) for name in FraudView.__struct_fields__ if name != "at_ms"}
-        self._frauds.append(FraudView(**values, at_ms=recorded.at_ms))
+        values = {name: getattr(event, name) for name in FraudView.__struct_fields__ if name not in ("at_ms", "seq")}
+        self._frauds.append(FraudView(**values, at_ms=recorded.at_ms, seq=recorded.seq))
         self._frauds_in[event.job] = self._frauds_in.get(event.job, 0) + 1
         if job is not None:
             job.frauds += 1
@@ -398,6 +337,7 @@ class Views:
                 self._touched_workers.add(worker.id)
 
     def _touch_job(self, job: JobView) -> None:
+        job.changes += 1
         self._touched_jobs[job.id] = job
         self.outbox.jobs.add(job.id)
 
@@ -418,3 +358,4 @@ _HANDLERS: dict[type | None, Callable[[Views, Any, Recorded], None]] = {
     ev.WorkerLeft: Views._worker_left,
     ev.GatewayStarted: Views._gateway_started,
 }
+_SIDES_OF = by_event(SIDES)

@@ -41,7 +41,7 @@ class WorkerState(msgspec.Struct):
     lost: list[str] = []
 
 
-class LeaseState(msgspec.Struct):
+class LeaseState(msgspec.Struct, omit_defaults=True):
     worker: str
     address: str
     deadline_ms: int
@@ -49,7 +49,7 @@ class LeaseState(msgspec.Struct):
     lent_ms: int = 0
 
 
-class TaskState(msgspec.Struct):
+class TaskState(msgspec.Struct, omit_defaults=True):
     """seq: last sequence of the task's own events, what its next one expects (0: a reopened job's, not lent yet).
     need: answers wanted in all; ops: integer operations of the tile. lone: it was given to one worker on trust, and
     nobody else has it."""

@@ -88,12 +88,14 @@ class Canaries:
         self.pace_touched = True
 
     def submitted(self, job: str, seq: int) -> None:
+        """One that was given up before it was submitted is open again, without an answer: it is old, so it is ended."""
         canary = self.open.get(job)
-        if canary is not None:
-            canary.seq = seq
-            self.touched.add(job)
-            self.drafts.pop(job, None)
-            self.proposed.discard(job)
+        if canary is None:
+            canary = self.open[job] = Canary(job, "", 0)
+        canary.seq = seq
+        self.touched.add(job)
+        self.drafts.pop(job, None)
+        self.proposed.discard(job)
 
     def ended(self, job: str, spec: JobSpec, completed: bool) -> None:
         """A job ended: a canary, or one whose rows may become canaries."""
@@ -143,10 +145,11 @@ class Canaries:
             if job in self.proposed:
                 continue
             draft = self.drafts.get(job)
-            if not canary.seq and draft is not None:
+            old = now_ms > canary.prepared_ms + LIFE_MS
+            if not canary.seq and draft is not None and not old:
                 self.proposed.add(job)
                 out.append(Append(ev.JobSubmitted(job, draft.spec, REQUESTER), f"job/{job}", 0, trace=draft.trace))
-            elif canary.seq and now_ms > canary.prepared_ms + LIFE_MS:
+            elif canary.seq and old:
                 out += self.cancel(job)
         return out
 

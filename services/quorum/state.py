@@ -23,7 +23,7 @@ class Vote(msgspec.Struct, array_like=True):
     size: int
 
 
-class QuorumTask(msgspec.Struct):
+class QuorumTask(msgspec.Struct, omit_defaults=True):
     """seq: last sequence of the task's own events. asked: answers that make a lack of agreement a dispute.
 
     leases: worker by lease; votes: by lease; condemned: leases whose result was proven wrong; silenced: leases of

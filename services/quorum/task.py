@@ -229,7 +229,7 @@ class Quorum:
                 continue
             if task.lone:
                 if standing:
-                    appends.append(self._verified(task, job, *standing.values(), trust.TRUST, 0))
+                    appends.append(self._verified(task, job, standing, *standing.values(), trust.TRUST, 0))
                 continue
             if job.spec.policy == kinds.CANARY:
                 self._canary(task, job, standing, appends, examinations)
@@ -238,7 +238,7 @@ class Quorum:
             if isinstance(outcome, Agreed):
                 if len(set(standing.values())) == 1:
                     method = "arbitration" if task.condemned else "quorum"
-                    appends.append(self._verified(task, job, outcome.digest, method, 0))
+                    appends.append(self._verified(task, job, standing, outcome.digest, method, 0))
                 else:  # a majority against somebody: find out who is wrong before anybody is blamed
                     purpose = "audit" if kinds.KINDS[job.spec.kind].auditable else "compare"
                     self._examine(examinations, task, job, standing, purpose)
@@ -266,7 +266,7 @@ class Quorum:
         if canary is None or task.missed or task.condemned:
             appends += self.canaries.cancel(job.id)
         elif digest == canary.digest:
-            appends.append(self._verified(task, job, digest, kinds.CANARY, 0))
+            appends.append(self._verified(task, job, standing, digest, kinds.CANARY, 0))
         elif standing:  # it differs: the bytes must say where, before anybody is blamed
             auditable = kinds.KINDS[job.spec.kind].auditable
             self._examine(examinations, task, job, standing, "audit" if auditable else "recompute")
@@ -307,7 +307,7 @@ class Quorum:
             right = None  # one recomputed segment proves the others wrong, but not the rest of this result right
         if right is not None:
             how = "audit" if job.spec.policy == "audit" else "arbitration"
-            out.append(self._verified(task, job, right, how, rounds))
+            out.append(self._verified(task, job, standing, right, how, rounds))
         elif not out and (findings.missing or method == "recompute"):  # bytes gone, nothing proven: ask others
             out.append(self._disputed(task, standing))
         if not out:  # those examined have been silenced meanwhile; others may have come
@@ -339,9 +339,11 @@ class Quorum:
         digests = tuple(sorted(counts, key=lambda d: (-counts[d], d)))
         out.append(Examination(task.id, task.job, job.spec, task.tile, digests, purpose))
 
-    def _verified(self, task: QuorumTask, job: QuorumJob, digest: str, method: str, rounds: int) -> Append:
+    def _verified(
+        self, task: QuorumTask, job: QuorumJob, standing: dict[str, str], digest: str, method: str, rounds: int
+    ) -> Append:
         self.busy.add(task.id)
-        votes = [task.votes[lease] for lease, voted in task.standing().items() if voted == digest]
+        votes = [task.votes[lease] for lease, voted in standing.items() if voted == digest]
         kind = kinds.KINDS[job.spec.kind]
         event = ev.TaskVerified(
             task.id,

@@ -180,3 +180,17 @@ def test_event_streams_are_parsed_by_the_line() -> None:
     with pytest.raises(NoStream):
         for _ in range(6):
             parser.line("data: " + "x" * (1 << 20))
+
+
+async def test_a_deadline_is_never_lost_among_events(api: FakeApi) -> None:
+    api.steps = FOREVER
+    async with AsyncMesh(api.url, KEY) as mesh:
+        job = await mesh.submit(A, B)
+
+        async def look() -> None:
+            with pytest.raises(JobTimeout):
+                await job.wait(lambda _: None, 0.02)
+
+        async with asyncio.timeout(60):
+            for _ in range(60):
+                await look()

@@ -38,6 +38,12 @@ def test_what_may_not_be_done_twice_is_repeated_only_if_nothing_was_sent() -> No
         assert (attempts(2, repeat=False).after(outcome, 0) is not None) is again, outcome
 
 
+def test_what_is_not_sent_again_blindly_is_still_repeated_when_the_mesh_asks_for_it() -> None:
+    for outcome, again in ((REFUSED, True), (BROKEN, False), (BUSY, True)):
+        tries = Attempts(Patience(), 2, 0, lambda: 1.0, repeat=True, known=False, resend=False)
+        assert (tries.after(outcome, 0) is not None) is again, outcome
+
+
 def test_retry_after_is_honoured_up_to_a_limit() -> None:
     tries = attempts()
     assert tries.after(LIMITED, 0) == pytest.approx(2.2) and tries.gateway == 0

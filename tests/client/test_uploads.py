@@ -34,7 +34,7 @@ def test_a_large_operand_goes_in_pieces_and_once(api: FakeApi, mesh: Mesh) -> No
 
 def test_a_new_process_goes_on_where_another_stopped(api: FakeApi) -> None:
     breaker = Breaker(api.url)
-    breaker.cuts = [PIECE_BYTES + 3_000_000]
+    breaker.cuts = [PIECE_BYTES + 3_000_000, *[0] * 100]
     with Mesh(breaker.url, KEY, patience=Patience(rounds=1, lost_s=0)) as mesh, pytest.raises(ShardyError):
         mesh.put(BIG)
     kept = len(api.uploads.partial[DIGEST])

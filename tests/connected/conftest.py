@@ -16,6 +16,7 @@ from shardy_client import AsyncMesh
 from shardy_common.stack import Stack
 
 HONEST = ("ada", "bo", "cy")
+NO_CANARIES = {"SHARDY_CANARY_EVERY": "0"}  # a liar must be caught where its test looks: test_trusting_mesh.py has some
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -30,7 +31,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
     """The shared stack: nothing in it is killed."""
-    async with Stack(tmp_path_factory.mktemp("stack"), allow_same_address=True) as running:
+    # tests of refusals ask without a key more often than anybody should
+    env = {**NO_CANARIES, "SHARDY_FAILED_AUTH_BURST": "100000"}
+    async with Stack(tmp_path_factory.mktemp("stack"), allow_same_address=True, env=env) as running:
         yield running
         broken = {m.name: m.log.read_text()[-2000:] for m in running.processes.values() if m.restarts}
         assert not broken, broken
@@ -78,7 +81,7 @@ def rng() -> np.random.Generator:
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def wreck(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
     """A stack whose processes are killed, and whose projections are thrown away."""
-    async with Stack(tmp_path_factory.mktemp("wreck"), allow_same_address=True) as running:
+    async with Stack(tmp_path_factory.mktemp("wreck"), allow_same_address=True, env=NO_CANARIES) as running:
         yield running
 
 

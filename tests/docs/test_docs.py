@@ -178,7 +178,10 @@ def test_protocol_limits_are_those_of_the_code() -> None:
         "result bytes carried in a frame": (
             f"{limits.RESULT_INLINE_BYTES_MAX >> 10} KiB each; larger ones are uploaded (§5)"
         ),
-        "frames from one worker": f"{session.FRAMES_PER_S:,} a second, averaged over {session.FRAMES_BURST_S} s",
+        "frames from one worker": (
+            f"{session.FRAMES_PER_S:,} a second, averaged over {session.FRAMES_BURST_S} s; "
+            f"a `result` frame counts {session.SIGNED_WEIGHT} times"
+        ),
     }
     assert rows == want
     for words in (

@@ -17,7 +17,7 @@ from shardy_common.engine import Engine, reference
 from shardy_common.wire.job import JobSpec, Tile
 from shardy_gateway import assemble
 from shardy_gateway.assemble import Assembler
-from shardy_gateway.views import JobView, TaskView
+from shardy_gateway.shapes import JobView, TaskView
 
 M, N = 23, 17
 BANDS = {

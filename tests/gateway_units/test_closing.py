@@ -20,6 +20,7 @@ from shardy_common.service import FoldLoop
 from shardy_common.wire import events as ev
 from shardy_common.wire.job import JobSpec, Operand, Tile
 from shardy_gateway import closing
+from shardy_gateway.config import GatewaySettings
 from shardy_gateway.letters import Letter
 from shardy_gateway.state import GatewayState
 from shardy_gateway.views import TABLES, VERSION, Views
@@ -54,7 +55,7 @@ class Gate:
         self.loop.core.flush = self.loop.flush  # type: ignore[attr-defined]
         nobody: Any = SimpleNamespace()
         log: Any = self.log
-        self.state = GatewayState("g", log, self.blobs, nobody, self.loop, path / "keys")
+        self.state = GatewayState("g", log, self.blobs, nobody, self.loop, GatewaySettings(data_dir=path))
 
     async def _observe(self, _events: list[Recorded]) -> None:
         self.state.notify(self.state.views.take_outbox().jobs)

@@ -21,7 +21,7 @@ from shardy_common.wire import events as ev
 from shardy_common.wire.job import JobSpec, Pre, Tile
 from shardy_gateway import replays
 from shardy_gateway.letters import Letter
-from shardy_gateway.views import JobView, TaskView
+from shardy_gateway.shapes import JobView, TaskView
 
 SHAPE = (9, 7)
 

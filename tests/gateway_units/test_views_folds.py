@@ -12,6 +12,7 @@ from shardy_common.carving import Cursor
 from shardy_common.log import Projection
 from shardy_common.wire import events as ev
 from shardy_common.wire.job import Tile
+from shardy_gateway import lookups
 from shardy_gateway.views import TABLES, VERSION, Views
 
 TOP, BOTTOM = Tile(0, 4, 0, 4), Tile(4, 4, 0, 4)
@@ -64,8 +65,9 @@ def test_a_jobs_life(given: Given) -> None:
     job = views.job(JOB)
     assert JOB not in views.jobs and job is not None and (job.state, job.cells_done) == ("completed", 32) and job.ended
     assert [(t.id, t.tile) for t in views.tasks_in(JOB)] == [("t0", TOP), ("t4", BOTTOM)]
-    assert [j.id for j in views.job_page("requester", "", 10)] == [JOB]
-    assert views.job_page("somebody else", "", 10) == [] and views.job("j-unknown") is None
+    assert [j.id for j in lookups.job_page(views, "requester", "", "", 10)] == [JOB]
+    assert lookups.job_page(views, "somebody else", "", "", 10) == [] and views.job("j-unknown") is None
+    assert (job.ops, job.ops_replicas) == (192, 384), "operations once, and once for each credited device"
 
 
 @pytest.mark.parametrize(
@@ -87,7 +89,7 @@ def test_frauds_and_letters_are_kept(given: Given) -> None:
     fraud = ev.FraudDetected("t0", JOB, "a", "t0-0", "bb", "audit", 3, 2, "agent a")
     given.then(fraud, ev.DlqRecorded("fraud-t0-0", "fraud", "fraud.detected.t0", 9, {"row": "3"}))
     assert given.views.workers["a"].banned and given.views.jobs[JOB].frauds == 1
-    for found in (given.views.frauds(), given.views.frauds(JOB)):
+    for found in (lookups.fraud_page(given.views, 0, 10), given.views.frauds(JOB)):
         assert [(f.lease, f.worker, f.row) for f in found] == [("t0-0", "a", 3)]
     assert given.views.frauds("other") == []
     assert [letter.entry for letter in given.views.letters.page()] == ["fraud-t0-0"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -40,7 +41,16 @@ class Session:
         self.frames = 0
         self.result_frames = 0
         self.left = False
+        self._budget, self._paid_at = 10_000.0, time.monotonic()
         self.closed = asyncio.Event()
+
+    def pay(self, weight: int) -> None:
+        """2,000 frames a second, averaged over 5 s (§1.2)."""
+        now = time.monotonic()
+        self._budget = min(10_000.0, self._budget + (now - self._paid_at) * 2_000) - weight
+        self._paid_at = now
+        if self._budget < 0:
+            self.gateway.broken("too many frames")
 
     async def send(self, header: dict[str, Any], segments: tuple[bytes, ...] = ()) -> None:
         await self.socket.send_bytes(frame.encode(header, segments))
@@ -195,6 +205,7 @@ class FakeGateway:
             header, segments = await self._recv(session.socket)
             session.frames += 1
             name = header.get("t")
+            session.pay(4 if name == "result" else 1)
             if name == "result":
                 if not self._signed(session, header):
                     self.broken(f"a signature of {len(header['results'])} results")

@@ -177,6 +177,22 @@ def test_a_canary_that_nobody_takes_is_over_after_a_while() -> None:
     assert given.when()[0] == [ev.JobCancelled(C, REQUESTER)]
 
 
+def test_one_that_was_submitted_after_it_was_given_up_ends_at_once() -> None:
+    """Its maker could not reach the log for long; another canary was prepared meanwhile."""
+    given = Given().then(ev.CanaryPrepared(C, "right", "q"), ev.CanaryPrepared("jother", "yy", "other"))
+    given.then(submitted(matmul(policy=kinds.CANARY), C))
+    given.story.at(10_000 + LIFE_MS)
+    assert ev.JobCancelled(C, REQUESTER) in given.when()[0]
+
+
+def test_a_draft_that_grew_old_is_not_submitted() -> None:
+    given = Given()
+    wanted(given)
+    given.append(given.quorum.canaries.drafted(Draft(C, matmul(policy=kinds.CANARY), "right")))
+    given.story.at(10_000 + LIFE_MS + 1)
+    assert given.when() == ([], [])
+
+
 def test_a_refused_end_is_tried_again() -> None:
     given = Given().lent().then(ev.ResultFailed(T, C, f"{T}-0", "a", "oom", ""))
     (item,), _ = given.quorum.decide(10_000)

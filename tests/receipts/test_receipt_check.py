@@ -133,7 +133,8 @@ def lies() -> Iterator[tuple[str, str, Callable[[dict[str, Any]], Any]]]:
     yield "no disclaimer", "claims something else", lambda s: s.update(not_claimed="")
     yield "a bound from nowhere", "error bound", lambda s: s.update(error_bound={"base": "2147483647", "exponent": 2})
     yield "one worker alone", "1 workers where 2 must agree", lambda s: s["workers"].pop()
-    yield "a worker twice", "named twice", lambda s: s["workers"].__setitem__(1, s["workers"][0])
+    yield "a worker twice", "a worker is named twice", lambda s: s["workers"].__setitem__(1, s["workers"][0])
+    yield "a lease twice", "a lease is named twice", lambda s: s["workers"].__setitem__(1, s["workers"][0])
     yield "a higher wish", "2 workers where 3 must agree", lambda s: s.update(redundancy=3)
     yield "another's key", "another peer's", lambda s: s["workers"][0].update(key=Device(9).key.hex())
     yield "another's name", "another peer's", lambda s: s["workers"][0].update(worker=Device(9).id)
@@ -162,6 +163,12 @@ def test_what_does_not_fit_together_is_refused_though_the_mesh_signed_it(
     report = check(signed_again(receipt), mesh_keys=[MESH.key])
     assert any(said in problem for problem in report.problems), report.problems
     assert "does not fit the statement" not in " ".join(report.problems)
+
+
+def test_what_is_not_signed_has_no_place_in_a_frame() -> None:
+    receipt = copy.deepcopy(made(signed=False).tasks[0])
+    receipt["statement"]["workers"][0].update(index=1, count=2, path=["0" * 64])
+    assert "a place in a tree without a signature" in check(signed_again(receipt)).problems[0]
 
 
 def test_audits_need_the_rounds_that_were_wanted() -> None:

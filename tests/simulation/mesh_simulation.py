@@ -514,7 +514,8 @@ class Mesh:
                 self.later(self.rng.randrange(STORM_MS), worker.vanish)
 
     def _sees(self, me: Node, other: Node, there: bool) -> None:
-        """One replica believes from now on that another is there, or that it is not."""
+        """One replica believes from now on that another is there, or that it is not. Nobody hears one that is gone."""
+        there = there and other in self.nodes
         if me.replicas.heard(other.name, 0.0) if there else me.replicas.left(other.name):
             me.replicas_changed()
 

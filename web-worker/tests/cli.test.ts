@@ -2,7 +2,7 @@ import { createPublicKey, generateKeyPairSync, verify } from "node:crypto";
 import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { defaultKeyPath, loadOrCreate, storeOf } from "../src/cli/keyfile.ts";
 import { meshOf, optionsFrom, UsageError } from "../src/cli/options.ts";
 import { CLI_WORDS, jsonOf, Story, workerId } from "../src/cli/report.ts";
@@ -178,8 +178,10 @@ describe("what is reported", () => {
   });
 });
 
-it("uses the runtime's socket where there is one", () => {
-  class Own {}
-  expect(socketClass({ WebSocket: Own as unknown as typeof WebSocket })).toBe(Own);
-  expect(socketClass({}).name).toBe("NodeSocket");
+it("uses the socket of Bun, and in Node that of the package", () => {
+  expect(socketClass({ node: "22.0.0" }).name).toBe("NodeSocket");
+  const own = class {};
+  vi.stubGlobal("WebSocket", own);
+  expect(socketClass({ node: "22.0.0", bun: "1.4.5" })).toBe(own);
+  vi.unstubAllGlobals();
 });

@@ -59,9 +59,7 @@ class BlobWriter:
     def finish(self) -> tuple[str, int]:
         digest = self._hash.hexdigest()
         self._file.close()
-        target = self._store._path(digest)
-        target.parent.mkdir(exist_ok=True)
-        os.replace(self._temp, target)
+        self._store.adopt(self._temp, digest)
         return digest, self.size
 
     def hexdigest(self) -> str:
@@ -138,6 +136,12 @@ class DirectoryStore:
 
     def writer(self) -> BlobWriter:
         return BlobWriter(self)
+
+    def adopt(self, path: Path, digest: str) -> None:
+        """Make a file of the same file system a blob. The caller has checked that its bytes have this digest."""
+        target = self._path(digest)
+        target.parent.mkdir(exist_ok=True)
+        os.replace(path, target)
 
     def has(self, digest: str) -> bool:
         return self.size(digest) is not None

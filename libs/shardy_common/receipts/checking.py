@@ -133,7 +133,7 @@ class _Checker:
         shape = kinds.KINDS[job.kind].shape(spec)
         if list(shape) != job.shape:
             report.problem(f"the shape is {job.shape}: the operands make {list(shape)}")
-        cursor, tree, seen = Cursor(), GrowingRoot(), set()
+        cursor, tree = Cursor(), GrowingRoot()
         common = ("mesh", "job", "kind", "operands", "pre", "policy", "redundancy", "audit_rounds")
         for index, raw in enumerate(listed):
             where = f"task {index}"
@@ -147,9 +147,6 @@ class _Checker:
             if other:
                 report.problem(f"{where} says something else than the job about {', '.join(other)}")
                 continue
-            if read.task in seen:
-                report.problem(f"{where}, {read.task}, is listed twice")
-            seen.add(read.task)
             tile = _tile(read)
             if not cursor.accepts(tile, shape):
                 report.problem(f"{where}: its tile {read.tile} overlaps another, leaves a gap, or is out of its place")

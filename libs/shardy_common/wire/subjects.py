@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 STREAM = "EVENTS"
 ENTITIES = (
     "job",
@@ -28,6 +30,12 @@ def subject(event_name: str, entity_id: str) -> str:
 def of_kind(event_name: str) -> str:
     """All events of one name."""
     return f"{event_name}.*"
+
+
+def taken(filters: Iterable[str], event_name: str) -> bool:
+    """Whether one of the filters `<entity>.<event>.*` takes events of this name."""
+    entity, _, event = event_name.partition(".")
+    return any(all(w in ("*", h) for w, h in zip(f.split("."), (entity, event), strict=False)) for f in filters)
 
 
 def of_entity(entity: str, entity_id: str) -> str:

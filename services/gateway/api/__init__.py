@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from shardy_gateway.api import blobs, jobs, letters, mesh
+from shardy_gateway.api import blobs, credit, jobs, keys, letters, mesh, problems, receipts, uploads
 
 router = APIRouter()
-for part in (blobs, jobs, mesh, letters):
+for part in (blobs, uploads, jobs, receipts, mesh, credit, keys, letters, problems):
     router.include_router(part.router)

@@ -4,46 +4,47 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Annotated
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from starlette.requests import ClientDisconnect
 
 from shardy_common import ids, kinds, limits
 from shardy_common.errors import Refused, Transient
-from shardy_gateway.api.common import SUBMIT, caller, state_of, too_large, worker_of
+from shardy_gateway.api.common import Caller, charge_upload, state_of, submitter, too_large, worker_session
 from shardy_gateway.assemble import BLOCK_BYTES
 from shardy_gateway.visitors import seen_by
 
 router = APIRouter()
+Submitter = Annotated[Caller, Depends(submitter)]
 
 
 @router.head("/v1/blobs/{digest}", tags=["blobs"])
-async def head_blob(request: Request, digest: str) -> Response:
-    caller(request, SUBMIT)
-    size = state_of(request).blobs.size(_digest(digest))
+async def head_blob(request: Request, digest: str, _who: Submitter) -> Response:
+    """Whether a blob is stored, and how long it is."""
+    size = state_of(request).blobs.size(digest_of(digest))
     if size is None:
-        return Response(status_code=404)
+        raise Refused("no such blob", status=404, title="Not found")
     return Response(headers={"Content-Length": str(size), "Accept-Ranges": "bytes"})
 
 
 @router.put("/v1/blobs/{digest}", tags=["blobs"])
-async def put_blob(request: Request, digest: str) -> JSONResponse:
+async def put_blob(request: Request, digest: str, _who: Submitter) -> JSONResponse:
     """Store the body under its BLAKE3. 201, or 200 when it was there already."""
-    caller(request, SUBMIT)
     blobs = state_of(request).blobs
-    size = blobs.size(_digest(digest))
+    size = blobs.size(digest_of(digest))
     if size is not None:
         return JSONResponse({"digest": digest, "bytes": size})
-    found, size = await _receive(request, limits.BLOB_BYTES_MAX, digest)
+    found, size = await _receive(request, limits.BLOB_BYTES_MAX, digest, charge_upload)
     return JSONResponse({"digest": found, "bytes": size}, status_code=201)
 
 
 @router.get("/v1/blobs/{digest}", tags=["blobs"])
-async def get_blob(request: Request, digest: str) -> Response:
-    caller(request, SUBMIT)
-    return _send_blob(request, _digest(digest))
+async def get_blob(request: Request, digest: str, _who: Submitter) -> Response:
+    """A blob's bytes; one range of them with `Range`."""
+    return _send_blob(request, digest_of(digest))
 
 
 @router.get("/v1/worker/blobs/{digest}", tags=["worker"])
@@ -52,7 +53,7 @@ async def worker_blob(request: Request, digest: str) -> Response:
 
     Only blobs that its leases name: results of others, and what other jobs compute with, are none of its business.
     """
-    session, named = await worker_of(request), _digest(digest)
+    session, named = worker_session(request), digest_of(digest)
     if not await seen_by(session, lambda: named in session.operands):
         raise Refused("none of your leases names this blob", status=404, title="Not found")
     return _send_blob(request, digest)
@@ -61,7 +62,7 @@ async def worker_blob(request: Request, digest: str) -> Response:
 @router.put("/v1/worker/results/{lease}", tags=["worker"])
 async def put_result(request: Request, lease: str) -> JSONResponse:
     """Result bytes too large for a frame; the result frame that follows names their digest."""
-    session, state = await worker_of(request), state_of(request)
+    session, state = worker_session(request), state_of(request)
     task_id = lease.rpartition("-")[0]
     await seen_by(session, lambda: task_id in state.views.tasks and lease in state.views.tasks[task_id].leases)
     task = state.views.tasks.get(task_id)
@@ -77,8 +78,13 @@ async def put_result(request: Request, lease: str) -> JSONResponse:
     return JSONResponse({"digest": digest, "bytes": size}, status_code=201)
 
 
-async def _receive(request: Request, bytes_max: int, expected: str | None) -> tuple[str, int]:
-    """Stream the body into the store. The digest must be `expected`, if given."""
+async def _receive(
+    request: Request,
+    bytes_max: int,
+    expected: str | None,
+    charge: Callable[[Request, int], None] = lambda _request, _count: None,
+) -> tuple[str, int]:
+    """Stream the body into the store. The digest must be `expected`, if given; charge hears of each piece."""
     announced = request.headers.get("content-length", "")
     if announced.isdigit() and int(announced) > bytes_max:
         raise too_large(bytes_max)
@@ -90,6 +96,7 @@ async def _receive(request: Request, bytes_max: int, expected: str | None) -> tu
         async for chunk in request.stream():
             if writer.size + len(chunk) > bytes_max:
                 raise too_large(bytes_max)
+            charge(request, len(chunk))
             writer.write(chunk)
         if expected is not None and writer.hexdigest() != expected:
             raise Refused(
@@ -110,15 +117,17 @@ def _send_blob(request: Request, digest: str) -> Response:
     size = blobs.size(digest)
     if size is None:
         raise Refused("no such blob", status=404, title="Not found")
-    start, end = _range(request.headers.get("range", ""), size)
     headers = {
         "Accept-Ranges": "bytes",
-        "Content-Length": str(end - start),
         "Cache-Control": "private, max-age=31536000, immutable",
         "ETag": f'"{digest}"',
     }
-    status = 206 if "range" in request.headers else 200
-    if status == 206:
+    unchanged = request.headers.get("if-range", headers["ETag"]) == headers["ETag"]
+    asked = range_of(request.headers.get("range", ""), size) if unchanged else None
+    start, end = asked or (0, size)
+    status = 206 if asked else 200
+    headers["Content-Length"] = str(end - start)
+    if asked:
         headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
 
     def blocks() -> Iterator[bytes]:
@@ -131,27 +140,39 @@ def _send_blob(request: Request, digest: str) -> Response:
     return StreamingResponse(blocks(), status, headers, media_type="application/octet-stream")
 
 
-def _range(header: str, size: int) -> tuple[int, int]:
-    """One byte range as [start, end)."""
-    if not header:
-        return 0, size
-    unit, _, spec = header.partition("=")
-    first, dash, last = spec.partition("-")
-    if unit.strip() != "bytes" or not dash or not _count(first) or (last.strip() and not _count(last)):
-        raise Refused("Range is one range: bytes=FIRST-LAST", status=416, title="Bad range")
-    start = int(first)
-    end = int(last) + 1 if last.strip() else size
-    if start >= end or end > size:
-        raise Refused(f"the range is outside the blob's {size} bytes", status=416, title="Bad range")
+def range_of(header: str, size: int) -> tuple[int, int] | None:
+    """One byte range as [start, end), cut where the bytes end (RFC 9110 §14). None: send the whole.
+
+    Several ranges at once are answered by the whole, as the RFC allows; another unit than bytes has to be.
+    """
+    unit, equals, spec = header.partition("=")
+    if not header or (equals and unit.strip().lower() != "bytes") or "," in spec:
+        return None
+    first, dash, last = (part.strip() for part in spec.partition("-"))
+    if not equals or not dash or not (first or last) or not all(_count(part) for part in (first, last) if part):
+        raise Refused("Range is bytes=FIRST-LAST, bytes=FIRST- or bytes=-LENGTH", status=400, title="Bad range")
+    if not first:
+        start, end = max(0, size - int(last)), size if int(last) else 0
+    else:
+        start, end = int(first), min(int(last) + 1, size) if last else size
+        if last and int(last) < start:
+            raise Refused("the range ends before it begins", status=400, title="Bad range")
+    if start >= size or start >= end:
+        raise Refused(
+            f"the range begins past the blob's {size} bytes",
+            status=416,
+            title="Bad range",
+            headers={"Content-Range": f"bytes */{size}"},
+        )
     return start, end
 
 
 def _count(text: str) -> bool:
     """Whether int() takes it: ASCII digits only, and not thousands of them."""
-    return text.isascii() and text.strip().isdigit() and len(text) < 20
+    return text.isascii() and text.isdigit() and len(text) < 20
 
 
-def _digest(text: str) -> str:
+def digest_of(text: str) -> str:
     if not ids.is_digest(text):
         raise Refused("a digest is 64 lower-case hex digits (BLAKE3)", status=400, title="Bad digest")
     return text

@@ -3,63 +3,56 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import hmac
-from dataclasses import dataclass
+import time
 
+import msgspec
 from fastapi import Request
 
 from shardy_common import ids
 from shardy_common.errors import Refused, Transient
 from shardy_common.log import Append, Appended, Conflict
+from shardy_gateway.guard import Caller
+from shardy_gateway.keyring import OPERATE, SUBMIT
 from shardy_gateway.session import Session
+from shardy_gateway.shapes import JobView
 from shardy_gateway.state import GatewayState
-from shardy_gateway.views import JobView
-from shardy_gateway.visitors import Visitor, admitted
+from shardy_gateway.visitors import Visitor
 
-SUBMIT, OPERATE = "submit", "operate"
-
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """Who made a request. key: the API key's id; owner: whose jobs it sees, which stays through rotations."""
-
-    key: str
-    owner: str
-    scopes: frozenset[str]
+__all__ = ["OPERATE", "SUBMIT", "Caller"]
 
 
 def state_of(request: Request) -> GatewayState:
     return request.app.state.gateway
 
 
-def bearer(request: Request) -> str:
-    scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    return token.strip() if scheme.lower() == "bearer" else ""
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 def caller(request: Request, scope: str = "") -> Caller:
-    """Who calls, with a valid key that has this scope (any key, if none is named). 401 and 403 otherwise."""
-    token = bearer(request)
-    digest = hashlib.sha256(token.encode()).hexdigest()
-    for known, scopes in state_of(request).api_keys():
-        if hmac.compare_digest(known, digest):
-            if scope and scope not in scopes:
-                raise Refused(
-                    f"this API key may not do that: it needs the scope {scope} and has {', '.join(sorted(scopes))}",
-                    status=403,
-                    title="Scope missing",
-                )
-            return Caller(digest[:16], digest[:16], scopes)
-    detail = "this API key is not known" if token else "send your API key as: Authorization: Bearer KEY"
-    raise Refused(detail, status=401, title="No valid API key")
+    """Who calls; the guard has let it in by its key. 403 unless the key has this scope (any key, if none is named)."""
+    who: Caller = request.scope["shardy.caller"]
+    if scope and scope not in who.scopes:
+        raise Refused(
+            f"this API key may not do that: it needs the scope {scope} and has {', '.join(sorted(who.scopes))}",
+            status=403,
+            title="Scope missing",
+        )
+    return who
 
 
-async def worker_of(request: Request) -> Session | Visitor:
-    """The joined worker that calls; another gateway may hold its socket."""
-    session = await admitted(state_of(request), bearer(request))
-    if session is None:
-        raise Refused("the session token is not known: join again", status=401, title="No valid session token")
+def submitter(request: Request) -> Caller:
+    """As a dependency: the scope is looked at before anything else of the request is."""
+    return caller(request, SUBMIT)
+
+
+def operator(request: Request) -> Caller:
+    return caller(request, OPERATE)
+
+
+def worker_session(request: Request) -> Session | Visitor:
+    """The joined worker that calls, whose socket another gateway may hold; the guard has looked at its token."""
+    session: Session | Visitor = request.scope["shardy.session"]
     return session
 
 
@@ -72,14 +65,15 @@ def job_of(request: Request, job_id: str) -> JobView:
     return job
 
 
-async def append(state: GatewayState, item: Append) -> None:
-    """Append, trying again while the log is away; Transient when it stays away."""
+async def append(state: GatewayState, item: Append) -> Appended | Conflict:
+    """Append, trying again while the log is away; Transient when it stays away.
+
+    A conflict of a write-once event means that an earlier try, thought lost, is there.
+    """
     for attempt in range(5):
         outcome = (await state.log.append([item]))[0]
-        if isinstance(outcome, Appended):
-            return
-        if isinstance(outcome, Conflict):
-            return  # an earlier try, thought lost, is there
+        if isinstance(outcome, (Appended, Conflict)):
+            return outcome
         await asyncio.sleep(0.2 * 2**attempt)
     raise Transient("the event log does not answer; nothing was submitted, try again", retry_ms=5000)
 
@@ -95,6 +89,43 @@ async def read_body(request: Request, bytes_max: int) -> bytes:
             raise too_large(bytes_max)
         chunks.append(chunk)
     return b"".join(chunks)
+
+
+def charge_upload(request: Request, count: int) -> None:
+    """Count bytes that the caller's key sends: 429 when its share of the hour is used up."""
+    state_of(request).gates.upload(caller(request).key, count, time.monotonic())
+
+
+async def read_json(request: Request, bytes_max: int, *, empty: bool = False) -> dict[str, object]:
+    """The body as a JSON object. empty: no body means an empty object."""
+    kind = content_type(request)
+    if kind not in ("", "application/json"):
+        raise wrong_type(kind, "application/json")
+    body = await read_body(request, bytes_max)
+    return {} if empty and not body.strip() else json_object(body)
+
+
+def json_object(body: bytes) -> dict[str, object]:
+    try:
+        value = msgspec.json.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise Refused(f"the body is not JSON: {error}", status=400, title="Malformed body") from None
+    if not isinstance(value, dict):
+        raise Refused("the body is a JSON object (docs/api.md)", status=400, title="Malformed body")
+    return value
+
+
+def content_type(request: Request) -> str:
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def wrong_type(kind: str, *takes: str) -> Refused:
+    return Refused(
+        f"a body of type {kind[:80]!r} is not taken here: send {' or '.join(takes)}",
+        status=415,
+        title="Wrong content type",
+        headers={"Accept-Post": ", ".join(takes)},
+    )
 
 
 def too_large(bytes_max: int) -> Refused:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
-from fastapi import APIRouter, Header, Query, Request
+from fastapi import APIRouter, Depends, Header, Query, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
+from nats.errors import Error as NatsError
+from starlette.types import Receive, Scope, Send
 
 from shardy_common import ids, kinds, limits
 from shardy_common.blobs import MissingBlob
@@ -18,33 +20,83 @@ from shardy_common.log import Append, Appended
 from shardy_common.tracing import child_traceparent
 from shardy_common.wire import events as ev
 from shardy_common.wire import frame, subjects
-from shardy_gateway import jobs
-from shardy_gateway.api.common import SUBMIT, append, caller, job_of, read_body, state_of
+from shardy_gateway import idempotency, jobs, lookups
+from shardy_gateway.api.common import (
+    OPERATE,
+    SUBMIT,
+    Caller,
+    append,
+    caller,
+    charge_upload,
+    content_type,
+    job_of,
+    json_object,
+    now_ms,
+    read_body,
+    state_of,
+    submitter,
+    wrong_type,
+)
 from shardy_gateway.assemble import Assembler
+from shardy_gateway.shapes import JobView
 from shardy_gateway.state import GatewayState
-from shardy_gateway.views import JobView
 
 router = APIRouter()
 WAIT_S_MAX = 60.0
 WHOLE_BODY_BYTES_MAX = 1 << 20
+RETRY_MS = 2_000  # after which a client whose stream broke asks again
+STILL_S = 15
+States = Literal["", "waiting", "running", "completed", "failed", "cancelled"]
+Submitter = Annotated[Caller, Depends(submitter)]
 Wait = Annotated[float, Query(ge=0, le=WAIT_S_MAX, description="seconds to wait for the job's end")]
 
 
 @router.post("/v1/jobs", tags=["jobs"], status_code=201)
-async def submit(request: Request, wait: Wait = 0, content_type: Annotated[str, Header()] = "") -> JSONResponse:
-    """Submit a job: JSON naming stored blobs, or a frame with small operands inline."""
-    state, key = state_of(request), caller(request, SUBMIT).owner
-    if content_type.startswith(jobs.FRAME_TYPE):
+async def submit(
+    request: Request,
+    who: Submitter,
+    wait: Wait = 0,
+    idempotency_key: Annotated[
+        str | None, Header(description="1 to 128 visible ASCII characters: the same key gives the same job for 24 h")
+    ] = None,
+    traceparent: Annotated[str, Header(description="W3C trace context: the job's events and leases carry it on")] = "",
+) -> JSONResponse:
+    """Submit a job: JSON naming stored blobs, or a frame with small operands inline. 200 with
+    `Idempotent-Replayed: true` if the `Idempotency-Key` named the same job before."""
+    state = state_of(request)
+    idem = idempotency.idem_of(who.owner, idempotency_key) if idempotency_key is not None else ""
+    spec = jobs.read_spec(await _read(request, state))
+    body = idempotency.body_of(spec) if idem else ""
+    known = state.views.idempotency.find(idem, now_ms()) if idem else None
+    if known is None:
+        jobs.check_blobs(spec, state.blobs)
+        _check_active(state, who.owner)
+        event = ev.JobSubmitted(ids.new_job_id(), spec, who.owner, idem, body)
+        known = await _record(state, event, child_traceparent(traceparent))
+        if known.job == event.job:
+            return JSONResponse(await _status(state, await state.appeared(event.job), wait), 201)
+    idempotency.check_same(known, body)
+    job = await state.appeared(known.job)
+    return JSONResponse(await _status(state, job, wait), 200, {"Idempotent-Replayed": "true"})
+
+
+async def _read(request: Request, state: GatewayState) -> dict[str, Any]:
+    """The body as the map that a job is."""
+    kind = content_type(request)
+    if kind == jobs.FRAME_TYPE:
         whole = await read_body(request, frame.FRAME_BYTES_MAX)
+        charge_upload(request, len(whole))
         try:
-            body = jobs.read_frame(whole, state.blobs)
+            return jobs.read_frame(whole, state.blobs)
         except OSError as error:
             raise Transient(f"the mesh could not store the operands ({error.strerror}); try again later") from None
-    else:
-        body = jobs.read_json(await read_body(request, jobs.JSON_BYTES_MAX))
-    spec = jobs.read_spec(body)
-    jobs.check_blobs(spec, state.blobs)
-    active = sum(job.requester == key for job in state.views.jobs.values())
+    if kind not in ("", "application/json"):
+        raise wrong_type(kind, "application/json", jobs.FRAME_TYPE)
+    return json_object(await read_body(request, jobs.JSON_BYTES_MAX))
+
+
+def _check_active(state: GatewayState, owner: str) -> None:
+    active = sum(job.requester == owner for job in state.views.jobs.values())
     if active >= limits.JOBS_ACTIVE_PER_REQUESTER_MAX:
         raise Refused(
             f"{active} of your jobs are active: wait for some to end",
@@ -52,26 +104,41 @@ async def submit(request: Request, wait: Wait = 0, content_type: Annotated[str, 
             title="Too many active jobs",
             limit=f"{limits.JOBS_ACTIVE_PER_REQUESTER_MAX} active jobs",
         )
-    job_id = ids.new_job_id()
-    trace = child_traceparent(request.headers.get("traceparent", ""))
-    event = ev.JobSubmitted(job_id, spec, key)
-    await append(state, Append(event, f"job/{job_id}", 0, trace=trace))
-    job = await state.appeared(job_id)
-    return JSONResponse(await _status(state, job, wait), status_code=201)
+
+
+async def _record(state: GatewayState, event: ev.JobSubmitted, trace: str) -> idempotency.Named:
+    """Append the job; which job it is: an earlier one if another request with the same key came first."""
+    msg_id = f"idem/{event.idem}" if event.idem else f"job/{event.job}"
+    outcome = await append(state, Append(event, msg_id, 0, trace=trace))
+    if event.idem and isinstance(outcome, Appended) and outcome.duplicate:
+        try:
+            first = await state.log.get(outcome.seq)
+        except (NatsError, TimeoutError, OSError):
+            raise Transient("the event log does not answer; repeat with the same Idempotency-Key") from None
+        if first is not None and isinstance(first.event, ev.JobSubmitted):
+            return idempotency.Named(first.event.job, first.event.body)
+    return idempotency.Named(event.job, event.body)
 
 
 @router.get("/v1/jobs", tags=["jobs"])
 async def list_jobs(
-    request: Request, limit: Annotated[int, Query(ge=1, le=500)] = 50, before: str = ""
+    request: Request,
+    limit: Annotated[int, Query(ge=1, le=500)] = 50,
+    before: Annotated[str, Query(max_length=128, description="`next` of the page before")] = "",
+    state: Annotated[States, Query(description="only jobs in this state")] = "",
+    all: Annotated[bool, Query(description="of everybody: needs the scope operate")] = False,
 ) -> dict[str, Any]:
-    state, key = state_of(request), caller(request, SUBMIT).owner
-    page = state.views.job_page(key, before, limit)
-    shown = [_shown(state, job) for job in page]
+    """Jobs of the key's owner, newest first."""
+    who = caller(request, OPERATE if all else SUBMIT)
+    gateway = state_of(request)
+    page = lookups.job_page(gateway.views, None if all else who.owner, before, state, limit)
+    shown = [_shown(gateway, job) for job in page]
     return {"jobs": shown, "next": page[-1].id if len(page) == limit else None}
 
 
 @router.get("/v1/jobs/{job_id}", tags=["jobs"])
-async def getjob_of(request: Request, job_id: str, wait: Wait = 0) -> dict[str, Any]:
+async def get_job(request: Request, job_id: str, wait: Wait = 0) -> dict[str, Any]:
+    """A job's status; with `wait`, when it ends or the time is over."""
     state = state_of(request)
     return await _status(state, job_of(request, job_id), wait)
 
@@ -79,7 +146,7 @@ async def getjob_of(request: Request, job_id: str, wait: Wait = 0) -> dict[str, 
 @router.post("/v1/jobs/{job_id}/cancel", tags=["jobs"])
 async def cancel(request: Request, job_id: str) -> dict[str, Any]:
     """Stop a job. Its running tasks are called back; a job that has ended stays as it is (409)."""
-    state, key = state_of(request), caller(request, SUBMIT).owner
+    state, key = state_of(request), caller(request).owner
     job = job_of(request, job_id)
     for _ in range(3):
         if job.ended:
@@ -97,35 +164,33 @@ async def cancel(request: Request, job_id: str) -> dict[str, Any]:
 
 @router.get("/v1/jobs/{job_id}/tasks", tags=["jobs"])
 async def list_tasks(
-    request: Request, job_id: str, limit: Annotated[int, Query(ge=1, le=10_000)] = 1_000
+    request: Request,
+    job_id: str,
+    limit: Annotated[int, Query(ge=1, le=10_000)] = 1_000,
+    after: Annotated[str, Query(max_length=128, description="`next` of the page before")] = "",
 ) -> dict[str, Any]:
+    """A job's tasks by their place in the result: tiles, leases, digests and verdicts."""
     job = job_of(request, job_id)
-    return {"tasks": [jobs.show_task(task) for task in state_of(request).views.tasks_in(job.id, limit)]}
+    page = lookups.task_page(state_of(request).views, job.id, after, limit)
+    return {"tasks": [jobs.show_task(t) for t in page], "next": page[-1].id if len(page) == limit else None}
 
 
 @router.get("/v1/jobs/{job_id}/events", tags=["jobs"])
-async def job_events(request: Request, job_id: str) -> StreamingResponse:
-    """Server-sent events: `progress` on each change (at most ten a second), then `end`."""
-    state, first = state_of(request), job_of(request, job_id)
-
-    async def events() -> AsyncIterator[bytes]:
-        job = first
-        while True:
-            name = b"end" if job.ended else b"progress"
-            data = msgspec.json.encode(_shown(state, job))
-            yield b"event: " + name + b"\ndata: " + data + b"\n\n"
-            if job.ended:
-                return
-            await asyncio.sleep(0.1)
-            seen = (job.cells_done, job.tasks_active, job.frauds, job.state)
-            changed = await state.changed(
-                job_id, 15, lambda j, seen=seen: (j.cells_done, j.tasks_active, j.frauds, j.state) != seen
-            )
-            if not changed:
-                yield b": still here\n\n"
-            job = state.views.job(job_id) or job
-
-    return StreamingResponse(events(), media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+async def job_events(
+    request: Request,
+    job_id: str,
+    last_event_id: Annotated[str, Header(description="id of the last event that was heard")] = "",
+) -> Response:
+    """Server-sent events: `progress` with the status on each change (at most ten a second), then `end`. An event's id
+    counts the job's changes, the same on every gateway; with `Last-Event-ID` only what is newer is told, and 204 says
+    that there is nothing more to come."""
+    state, job = state_of(request), job_of(request, job_id)
+    heard = (
+        int(last_event_id) if last_event_id.isascii() and last_event_id.isdigit() and len(last_event_id) < 16 else -1
+    )
+    if job.ended and heard >= job.changes:
+        return Response(status_code=204)
+    return EventStream(state, caller(request).key, job, heard)
 
 
 @router.get("/v1/jobs/{job_id}/result/{part}", tags=["jobs"])
@@ -149,6 +214,36 @@ async def get_result(request: Request, job_id: str, part: str) -> Response:
     except MissingBlob:
         raise Refused("the result's bytes are no longer stored", status=410, title="Result gone") from None
     return StreamingResponse(blocks, headers=headers, media_type="application/x-npy")
+
+
+class EventStream(StreamingResponse):
+    """Counted among the key's streams until the connection is closed, however that happens."""
+
+    def __init__(self, state: GatewayState, key: str, job: JobView, heard: int) -> None:
+        self._gates, self._key = state.gates, key
+        self._gates.open_stream(key)
+        super().__init__(_events(state, job, heard), 200, {"Cache-Control": "no-store"}, "text/event-stream")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._gates.close_stream(self._key)
+
+
+async def _events(state: GatewayState, job: JobView, heard: int) -> AsyncIterator[bytes]:
+    yield b"retry: %d\n\n" % RETRY_MS
+    while True:
+        if job.changes > heard or job.ended:
+            heard = job.changes
+            name = b"end" if job.ended else b"progress"
+            yield b"id: %d\nevent: %b\ndata: %b\n\n" % (heard, name, msgspec.json.encode(_shown(state, job)))
+            if job.ended:
+                return
+            await asyncio.sleep(0.1)
+        if not await state.changed(job.id, STILL_S, lambda j, heard=heard: j.changes > heard):
+            yield b": still here\n\n"
+        job = state.views.job(job.id) or job
 
 
 async def _status(state: GatewayState, job: JobView, wait: float) -> dict[str, Any]:

@@ -1,45 +1,91 @@
-"""The mesh as a whole: health, devices, proven wrong results."""
+"""The mesh as a whole: what it is, health, devices, proven wrong results."""
 
 from __future__ import annotations
 
+import heapq
+from importlib.metadata import version
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse
 
+from shardy_common import kinds
 from shardy_common.errors import Refused
-from shardy_gateway import jobs
-from shardy_gateway.api.common import caller, state_of
+from shardy_gateway import jobs, lookups
+from shardy_gateway.api.common import OPERATE, caller, state_of
 
 router = APIRouter()
+FRAUDS_SHOWN_MAX = 100
+
+
+@router.get("/v1/mesh", tags=["mesh"])
+async def show_mesh(request: Request) -> dict[str, Any]:
+    """What this mesh is, speaks and allows. `mesh_key` signs receipts; `mesh_keys` are all that ever did."""
+    caller(request)
+    state = state_of(request)
+    return {
+        "name": "shardy",
+        "version": version("shardy"),
+        "gateway": state.name,
+        "mesh_key": state.mesh_key,
+        "mesh_keys": state.mesh_keys(),
+        "policies": list(kinds.POLICIES),
+        "kinds": list(kinds.KINDS),
+        "limits": jobs.limits_shown() | state.gates.shown(),
+    }
 
 
 @router.get("/v1/workers", tags=["mesh"])
-async def list_workers(request: Request) -> dict[str, Any]:
+async def list_workers(
+    request: Request,
+    limit: Annotated[int, Query(ge=1, le=5_000)] = 1_000,
+    after: Annotated[str, Query(max_length=128, description="`next` of the page before")] = "",
+    present: Annotated[bool | None, Query(description="only those that are here (true), or are not (false)")] = None,
+) -> dict[str, Any]:
+    """Every device that ever joined, by id."""
     caller(request)
-    return {"workers": [jobs.show_worker(worker) for worker in state_of(request).views.workers.values()]}
+    workers = state_of(request).views.workers
+    fit = (w for w in workers if w > after and present in (None, workers[w].present))
+    page = [workers[worker] for worker in heapq.nsmallest(limit, fit)]
+    return {"workers": [jobs.show_worker(w) for w in page], "next": page[-1].id if len(page) == limit else None}
 
 
 @router.get("/v1/workers/{worker_id}", tags=["mesh"])
 async def get_worker(request: Request, worker_id: str) -> dict[str, Any]:
-    """A device with its trust, its reliability, and the evidence for each penalty."""
+    """One device with its trust, its reliability, and the evidence for each penalty."""
     caller(request)
     views = state_of(request).views
     worker = views.workers.get(worker_id)
     if worker is None:
-        raise Refused("no device of this id ever joined", status=404, title="No such worker")
-    frauds = [jobs.show_fraud(fraud) for fraud in views.frauds_of(worker_id)]
-    return {**jobs.show_worker(worker), **jobs.show_reputation(views.reputations.of(worker_id)), "frauds": frauds}
+        raise Refused("no worker with this id ever joined", status=404, title="No such worker")
+    frauds = lookups.fraud_page(views, 0, FRAUDS_SHOWN_MAX, worker_id)
+    shown = jobs.show_worker(worker) | jobs.show_reputation(views.reputations.of(worker_id))
+    return shown | {"frauds": [jobs.show_fraud(fraud) for fraud in frauds]}
 
 
 @router.get("/v1/frauds", tags=["mesh"])
-async def list_frauds(request: Request, limit: Annotated[int, Query(ge=1, le=1_000)] = 100) -> dict[str, Any]:
+async def list_frauds(
+    request: Request,
+    limit: Annotated[int, Query(ge=1, le=1_000)] = 100,
+    before: Annotated[str, Query(pattern="^[0-9]{0,18}$", description="`next` of the page before")] = "",
+) -> dict[str, Any]:
+    """Proven wrong results of the whole mesh, newest first."""
     caller(request)
-    return {"frauds": [jobs.show_fraud(fraud) for fraud in state_of(request).views.frauds(None, limit)]}
+    page = lookups.fraud_page(state_of(request).views, int(before or 0), limit)
+    shown = [jobs.show_fraud(fraud) for fraud in page]
+    return {"frauds": shown, "next": str(page[-1].seq) if len(page) == limit else None}
+
+
+@router.get("/v1/refusals", tags=["mesh"])
+async def list_refusals(request: Request) -> dict[str, Any]:
+    """What this gateway refused since it started: calls by problem, worker sockets by close code."""
+    caller(request, OPERATE)
+    return state_of(request).refusals.shown()
 
 
 @router.get("/healthz", tags=["mesh"])
 async def health(request: Request) -> JSONResponse:
+    """Whether this gateway follows the log: 200, or 503 while it starts or has lost it."""
     state = state_of(request)
     live = state.loop.live.is_set() and state.log.client.is_connected
     body = {

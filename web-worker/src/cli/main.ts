@@ -108,7 +108,7 @@ async function work(options: Options): Promise<number> {
     gpu,
     engineBytes: new Uint8Array(Buffer.from(engineData.slice(engineData.indexOf(",") + 1), "base64")),
     fetch: (input, init) => fetch(input, init),
-    Socket: socketClass(),
+    Socket: socketClass(process.versions),
     changed: report.changed,
     words: CLI_WORDS,
   });

@@ -1,4 +1,7 @@
-/** The WebSocket of this runtime, or that of the package `ws` where there is none (Node before 22). */
+/**
+ * Bun's own WebSocket, and in Node that of the package `ws`: before version 22 Node has none, and since then one that
+ * says nothing of a connection that failed (no `close` event follows the error in 22.23).
+ */
 import { WebSocket as WsSocket } from "ws";
 import { FRAME_BYTES_MAX } from "../core/frame.ts";
 
@@ -16,6 +19,6 @@ class NodeSocket extends WsSocket {
   }
 }
 
-export function socketClass(here: { WebSocket?: typeof WebSocket } = globalThis): typeof WebSocket {
-  return typeof here.WebSocket === "function" ? here.WebSocket : (NodeSocket as unknown as typeof WebSocket);
+export function socketClass(versions: Readonly<Record<string, string | undefined>>): typeof WebSocket {
+  return "bun" in versions ? WebSocket : (NodeSocket as unknown as typeof WebSocket);
 }

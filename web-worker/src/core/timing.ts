@@ -9,14 +9,14 @@ export function backoffMs(attempt: number, random: number): number {
   return Math.min(MOST_MS, FIRST_MS * 2 ** Math.min(attempt, 16)) * (0.5 + random);
 }
 
-/** Token bucket over frames sent. */
+/** Token bucket over result frames sent. */
 export class FrameBudget {
   #tokens: number;
   #at: number;
 
   constructor(
     now: number,
-    readonly perSecond: number = LIMITS.frames_per_s,
+    readonly perSecond: number = LIMITS.result_frames_per_s,
     readonly burst: number = 256,
   ) {
     this.#tokens = burst;
