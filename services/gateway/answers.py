@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from msgspec import UNSET, Meta, UnsetType
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from shardy_common import limits
 from shardy_gateway.answer_base import Count, Digest, Dtype, Kind, Ms, Next, Policy, State, Strict
@@ -325,8 +325,7 @@ class KeyList(Strict):
 
 
 class Letter(Strict):
-    """subject, seq: of the event that it is about; evidence: by cause (docs/dead-letters.md). outcome: of its replay,
-    or why it was discarded."""
+    """A dead letter with its evidence. subject, seq, trace: of the event that it is about."""
 
     entry: str
     cause: Literal["fraud", "unresolved", "poison", "max-deliveries"]
@@ -336,7 +335,7 @@ class Letter(Strict):
     at_ms: Ms
     trace: str
     evidence: dict[str, str]
-    closed_by: str | None
+    closed_by: Annotated[str, Meta(description="id of a key")] | None
     closed_ms: Ms | None
     outcome: str | None
 
@@ -348,18 +347,18 @@ class LetterList(Strict):
     next: Next
 
 
-class Replayed(Strict):
-    """job: what runs because of it, where anything does."""
+class LetterClosed(Strict):
+    """job: what runs because of it."""
 
     entry: str
     outcome: str
     job: str | UnsetType = UNSET
 
 
-class DiscardRequest(Strict):
+class DiscardRequest(Struct):
     """Why nothing is to be done."""
 
-    reason: Annotated[str, Meta(min_length=1, max_length=500, examples=["the device was repaired"])]
+    reason: Annotated[str, Meta(min_length=1, max_length=500)]
 
 
 ALL = (
@@ -382,8 +381,8 @@ ALL = (
     RotateRequest,
     NewKey,
     KeyList,
-    Letter,
     LetterList,
-    Replayed,
+    Letter,
+    LetterClosed,
     DiscardRequest,
 )

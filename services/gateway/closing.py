@@ -30,7 +30,7 @@ Read = TypeVar("Read")
 
 def already(letter: Letter) -> Refused:
     detail = f"{letter.entry} is {letter.state} already, by {letter.closed_by}: {letter.outcome}"
-    return Refused(detail, status=409, title="Letter is closed")
+    return Refused(detail, status=409, title="Entry closed")
 
 
 async def replay(state: GatewayState, letter: Letter, by: str) -> tuple[str, str]:

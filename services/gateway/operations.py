@@ -176,23 +176,23 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ("DELETE", "/v1/keys/{key_id}"): Operation(
         "own", {204: Answer("revoked", media="")}, ("no-such-key", "last-operator-key", "try-again")
     ),
-    ("GET", "/v1/dlq"): Operation("operate", {200: Answer("a page of dead letters", "LetterList")}, ("bad-parameter",)),
-    ("GET", "/v1/dlq/{entry}"): Operation("operate", {200: Answer("the letter", "Letter")}, ("no-such-letter",)),
+    ("GET", "/v1/dlq"): Operation("operate", {200: Answer("dead letters", "LetterList")}, ("bad-parameter",)),
+    ("GET", "/v1/dlq/{entry}"): Operation("operate", {200: Answer("the letter", "Letter")}, ("no-such-entry",)),
     ("POST", "/v1/dlq/{entry}/replay"): Operation(
         "operate",
-        {200: Answer("tried again, and the letter is closed or closes in a moment", "Replayed")},
-        ("no-such-letter", "letter-is-closed", "cannot-be-replayed", "try-again"),
+        {200: Answer("what was done", "LetterClosed")},
+        ("no-such-entry", "entry-closed", "cannot-be-replayed", "try-again"),
     ),
     ("POST", "/v1/dlq/{entry}/discard"): Operation(
         "operate",
-        {200: Answer("the letter, closed", "Letter")},
+        {200: Answer("closed", "LetterClosed")},
         (
             "malformed-body",
             "refused",
             "wrong-content-type",
             "body-too-large",
-            "no-such-letter",
-            "letter-is-closed",
+            "no-such-entry",
+            "entry-closed",
             "try-again",
         ),
         {JSON: "DiscardRequest"},

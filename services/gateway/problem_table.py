@@ -190,6 +190,24 @@ TABLE = (
         "Revoke what nobody uses.",
     ),
     Problem(
+        "No such entry",
+        (404,),
+        "There is no dead letter of this name.",
+        "List them with GET /v1/dlq.",
+    ),
+    Problem(
+        "Entry closed",
+        (409,),
+        "The dead letter was replayed or discarded before; detail says by whom, and how.",
+        "Nothing; each is closed once.",
+    ),
+    Problem(
+        "Cannot be replayed",
+        (409,),
+        "What the dead letter is about cannot be tried again as things are.",
+        "Read detail; discard the letter if it stays so.",
+    ),
+    Problem(
         "Body too large",
         (413,),
         "The body is over the limit.",
@@ -242,24 +260,6 @@ TABLE = (
         (431,),
         "The request's headers are larger than any call needs.",
         "Send fewer.",
-    ),
-    Problem(
-        "No such letter",
-        (404,),
-        "There is no dead letter of this name.",
-        "List them with GET /v1/dlq.",
-    ),
-    Problem(
-        "Letter is closed",
-        (409,),
-        "The dead letter was replayed or discarded already.",
-        "Nothing: detail says by whom, and with what outcome.",
-    ),
-    Problem(
-        "Cannot be replayed",
-        (409,),
-        "What the letter is about cannot be tried again.",
-        "Do what detail says, or discard the letter with a reason.",
     ),
     Problem(
         "No such task",

@@ -21,8 +21,8 @@ REOPENED_TASKS_MAX = 8_000  # all of them stand in one event, and an event has a
 REQUESTER = "mesh"
 
 
-def refused(detail: str, title: str = "Cannot be replayed") -> Refused:
-    return Refused(detail, status=409, title=title)
+def refused(detail: str) -> Refused:
+    return Refused(detail, status=409, title="Cannot be replayed")
 
 
 # -- unresolved: the job goes on --------------------------------------------------------------------------------------

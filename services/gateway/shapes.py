@@ -13,7 +13,8 @@ class JobView(msgspec.Struct):
     events.
 
     changes: how often anything of it changed, the same on every gateway; ops: operations of its verified tasks, and
-    ops_replicas: the same once for each credited worker.
+    ops_replicas: the same once for each credited worker. entry: the dead letter through which it was last reopened;
+    since is 0 from then on.
     """
 
     id: str
@@ -35,7 +36,7 @@ class JobView(msgspec.Struct):
     changes: int = 0
     ops: int = 0
     ops_replicas: int = 0
-    entry: str = ""  # the dead letter through which it was last reopened
+    entry: str = ""
 
     @property
     def ended(self) -> bool:

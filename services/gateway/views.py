@@ -65,8 +65,8 @@ class Views:
         self._touched_jobs: dict[str, JobView] = {}
         self._touched_workers: set[str] = set()
         self._frauds: list[FraudView] = []
-        self._frauds_in: dict[str, int] = {}  # by job, for jobs that go on after their end
         self.letters, self.answers, self.ledger, self.mesh_keys = Letters(), Answers(self.tasks), Ledger(), MeshKeys()
+        self._frauds_in: dict[str, int] = {}  # by job, for jobs that go on after their end
         self.reputations = Reputations(lambda task: self.tasks[task].leases if task in self.tasks else {})
         self.keyring, self.idempotency = Keyring(), Idempotency()
         self.sides: tuple[SideFold, ...] = (  # in the order of SIDES
@@ -202,7 +202,7 @@ class Views:
         )
         job.state, job.cursor, job.entry = "running", event.cursor, event.entry
         job.cells_done, job.tasks_verified, job.tasks_active = event.cells_done, event.tasks_verified, len(event.tasks)
-        job.frauds = self._frauds_in.get(event.job, 0)
+        job.frauds, job.changes = self._frauds_in.get(event.job, 0), recorded.seq  # more than it ever was
         job.ops, job.ops_replicas = self.ledger.reopened(event.job)
         self.jobs[event.job] = job
         self.tasks_of[event.job] = {task_id for task_id, _ in event.tasks}

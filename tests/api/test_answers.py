@@ -195,6 +195,9 @@ async def test_answers_are_those_that_the_document_says(
     await call(operator, "POST", "/v1/keys/{key_id}/rotate", {"key_id": made["id"]})
     await call(operator, "DELETE", "/v1/keys/{key_id}", {"key_id": made["id"]})
     await call(operator, "GET", "/v1/dlq", {})
+    for method, path in (("GET", "/v1/dlq/{entry}"), ("POST", "/v1/dlq/{entry}/replay")):
+        await call(operator, method, path, {"entry": "none"})
+    await call(operator, "POST", "/v1/dlq/{entry}/discard", {"entry": "none"}, json={"reason": "x"})
     async with keyed(stack.url, "") as stranger:
         for _, method, path, names, more in list(calls):
             await call(stranger, method, path, names, **more)

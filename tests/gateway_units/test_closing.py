@@ -55,7 +55,7 @@ class Gate:
         self.loop.core.flush = self.loop.flush  # type: ignore[attr-defined]
         nobody: Any = SimpleNamespace()
         log: Any = self.log
-        self.state = GatewayState("g", log, self.blobs, nobody, self.loop, GatewaySettings(api_keys_file=path / "keys"))
+        self.state = GatewayState("g", log, self.blobs, nobody, self.loop, GatewaySettings(data_dir=path))
 
     async def _observe(self, _events: list[Recorded]) -> None:
         self.state.notify(self.state.views.take_outbox().jobs)

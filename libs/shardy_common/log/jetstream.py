@@ -81,7 +81,9 @@ class JetStreamLog:
             after = int(message["seq"])
             if header_value(base64.b64decode(message.get("hdrs", "")), b"Nats-Msg-Id") == msg_id:
                 return after
-        raise Refused(f"{subject} has over {FOUND_MAX} messages: they are not searched", status=409)
+        raise Refused(
+            f"{subject} has over {FOUND_MAX} messages: they are not searched", status=409, title="Cannot be replayed"
+        )
 
     async def _message(self, which: dict[str, Any]) -> dict[str, Any] | None:
         reply = await self.client.request(
