@@ -106,6 +106,8 @@ class AsyncJob:
         """
         try:
             async with asyncio.timeout(timeout_s):
+                if self.last["state"] == "failed":
+                    await self.status()  # an operator may have let it go on since
                 if progress is not None:
                     async with aclosing(self.follow()) as changes:
                         async for now in changes:
@@ -143,9 +145,8 @@ class AsyncJob:
         int8 products: c int32; float32 ones: d, or a FloatProduct if parts=True was asked for; streams: Quantised.
         part: this part alone (`c`, `a_scale`, `b_scale`, `d`; `q`, `scale`). out: an array to put it into.
         """
-        if not self.ended:
+        if self.last["state"] != "completed":
             await self.wait(timeout_s=timeout)
-        self._completed()
         if part is not None:
             return await self._array(part, out, on_transfer)
         if self.last.get("kind") == "stream":

@@ -22,9 +22,9 @@ from rawsocket import Closed, Header, RawWorker, frame
 
 from shardy_common.stack import Stack
 
-SENSELESS, BROKEN = 96_000, 4_000
+SENSELESS, BROKEN = 98_000, 2_000
 FUZZERS = 4
-FRAMES_PER_S = 1_200  # of one socket: the limit is 2,000, and result frames, which are every tenth, count four times
+FRAMES_PER_S = 1_500  # of one socket: the limit is 2,000, and result frames, which are every tenth, count four times
 GROWTH_BYTES_MAX = 48 << 20
 WORDS = ("", "x", "💥", "a.b.*.>", "-", "none-0", "x" * 300, "j0-0-0-000000-0", "../../etc", "%00")
 
@@ -59,7 +59,7 @@ def senseless(rng: Random, raw: RawWorker) -> bytes:
     """A frame that a joined session survives: its form is right."""
     kind = rng.randrange(10)
     noise: Header = {rng.choice(WORDS): value(rng) for _ in range(rng.randrange(3))}
-    if kind < 4:
+    if kind < 2:  # each is answered
         return frame({**noise, "t": "heartbeat", "visible": value(rng), "active": value(rng)})
     if kind < 9:
         return frame({**noise, "t": "failed", "lease": value(rng), "code": value(rng), "message": value(rng)})
@@ -146,6 +146,7 @@ async def test_a_fuzzed_socket(tmp_path: Path) -> None:
                     a, b = int8(rng, 12, 16), int8(rng, 16, 5)
                     same(await mesh.matmul(a, b, task_rows=6, timeout_s=60), product(a, b))
                     done += 1
+                    await asyncio.sleep(0.1)
 
         try:
             fuzzers = [await RawWorker(stack, f"fuzz-{i}").__aenter__() for i in range(FUZZERS)]
