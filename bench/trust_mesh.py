@@ -61,7 +61,7 @@ class LiarsMesh:
         self.colluding, self.way = colluding, way
         self.now_ms, self.seq = 1_000_000, 0
         self.matchmaker = MatchmakerCore(Matchmaker())
-        self.quorum = QuorumCore(Pacing(every=0))
+        self.quorum = QuorumCore(pacing=Pacing(every=0))
         self.outcome = Outcome()
         self.devices: dict[str, Device] = {}
         self.held: list[tuple[str, str, str, str]] = []  # task, job, lease, worker

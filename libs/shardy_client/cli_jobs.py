@@ -46,6 +46,7 @@ def _percent(status: dict[str, Any]) -> str:
 
 @command
 def jobs(
+    ctx: typer.Context,
     limit: Annotated[int, typer.Option(help="How many to list.")] = 20,
     before: Annotated[str | None, typer.Option(help="Only jobs older than this id.", metavar="ID")] = None,
     state: Annotated[
@@ -63,6 +64,9 @@ def jobs(
     """
     bounded("--limit", limit, 500)
     one_of("--state", state, complete.JOB_STATES)
+    source = ctx.get_parameter_source("key")
+    if all_ and source is not None and source.name != "COMMANDLINE":
+        key = None  # SHARDY_KEY is for one's own jobs
     ask = operating if all_ else with_mesh
     answer = ask(url, key, lambda mesh: mesh.jobs(limit, before, state, all_))
     if as_json:

@@ -331,7 +331,7 @@ class Letter(Strict):
     cause: Literal["fraud", "unresolved", "poison", "max-deliveries"]
     state: Literal["open", "replayed", "discarded"]
     subject: str
-    seq: int
+    seq: Count
     at_ms: Ms
     trace: str
     evidence: dict[str, str]

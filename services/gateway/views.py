@@ -207,7 +207,8 @@ class Views:
         self.jobs[event.job] = job
         self.tasks_of[event.job] = {task_id for task_id, _ in event.tasks}
         for task_id, tile in event.tasks:
-            self.tasks[task_id] = self._touched_tasks[task_id] = TaskView(task_id, event.job, tile, {})
+            task = TaskView(task_id, event.job, tile, {}, seq=recorded.seq)
+            self.tasks[task_id] = self._touched_tasks[task_id] = task
         self._touch_job(job)
 
     def _end(self, job_id: str, state: str, error: str, recorded: Recorded) -> None:

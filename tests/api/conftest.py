@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 import pytest_asyncio
-from apikit import another_gateway, keyed
+from apikit import keyed
 
 from shardy_common.stack import Stack
 
@@ -29,7 +29,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
-    async with Stack(tmp_path_factory.mktemp("api"), allow_same_address=True, env=LIMITS) as running:
+    async with Stack(tmp_path_factory.mktemp("api"), allow_same_address=True, env=LIMITS, gateways=2) as running:
         yield running
         broken = {m.name: m.log.read_text()[-2000:] for m in running.processes.values() if m.restarts}
         assert not broken, broken
@@ -37,7 +37,7 @@ async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def second(stack: Stack) -> str:
-    return await another_gateway(stack, "second")
+    return stack.urls[1]
 
 
 @pytest_asyncio.fixture(loop_scope="session")

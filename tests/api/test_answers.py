@@ -205,7 +205,7 @@ async def test_answers_are_those_that_the_document_says(
 
 async def test_mesh_says_what_it_is(stack: Stack, http: httpx.AsyncClient, other: httpx.AsyncClient) -> None:
     mesh, there = (await http.get("/v1/mesh")).json(), (await other.get("/v1/mesh")).json()
-    assert mesh["name"] == there["name"] and (mesh["gateway"], there["gateway"]) == ("gateway-0", "gateway-second")
+    assert mesh["name"] == there["name"] and (mesh["gateway"], there["gateway"]) == ("gateway-0", "gateway-1")
     assert {"quorum", "audit"} <= set(mesh["policies"]) and mesh["kinds"] == ["matmul", "stream"]
     assert mesh["limits"]["k_max"] == 65_535 and mesh["limits"]["requests_per_s"] == 200
 

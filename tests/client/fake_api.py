@@ -68,7 +68,7 @@ class FakeApi:
             self._route("/v1/blobs/{digest}", self._blob, "submit", "HEAD", "PUT"),
             self._route("/v1/uploads/{digest}", self.uploads.handle, "submit", "HEAD", "PATCH", "DELETE"),
             self._route("/v1/jobs", self._submit, "submit", "POST"),
-            self._route("/v1/jobs", self._list, "submit"),
+            self._route("/v1/jobs", self._list),
             self._route("/v1/jobs/{id}", self._status, "submit"),
             self._route("/v1/jobs/{id}/cancel", self._cancel, "submit", "POST"),
             self._route("/v1/jobs/{id}/events", self._events, "submit"),
@@ -212,6 +212,10 @@ class FakeApi:
                 job["state"], job["error"] = ("failed", self.fail) if self.fail else ("completed", None)
 
     async def _list(self, request: Request) -> Response:
+        assert set(request.query_params) <= {"limit", "before", "state", "all"}
+        scope = "operate" if request.query_params.get("all") == "true" else "submit"
+        if scope not in SCOPES[request.headers["authorization"].removeprefix("Bearer ")]:
+            raise Problem(403, f"this API key may not do that: it needs the scope {scope}")
         limit = int(request.query_params["limit"])
         names = sorted(self.jobs, reverse=True)[:limit]
         more = names[-1] if len(self.jobs) > limit else None

@@ -83,6 +83,21 @@ def test_a_lost_answer_to_cancel_is_no_refusal(api: FakeApi, first: Breaker, two
         job.result()
 
 
+def test_a_gateway_that_takes_over_may_know_of_a_job_a_moment_later(api: FakeApi, first: Breaker, two: Mesh) -> None:
+    job = two.submit(A, B)
+    unknown = Problem(404, "you have no job of this id")
+    api.refusals = [unknown]
+    with pytest.raises(Refused, match="no job"):
+        job.status()
+    first.down()
+    two.jobs()
+    api.refusals = [unknown, unknown]
+    assert job.status()["id"] == job.id
+    api.refusals = [unknown] * 9
+    with pytest.raises(Refused, match="no job"):
+        job.status()
+
+
 def test_a_broken_download_starts_again(api: FakeApi, first: Breaker, two: Mesh) -> None:
     job = two.submit(A, B)
     job.wait()

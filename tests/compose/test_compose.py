@@ -159,12 +159,12 @@ def test_scaled_out_replicas_share_the_work(mesh: Composed, rng: np.random.Gener
 
 def test_one_of_each_is_killed_during_a_job(mesh: Composed, rng: np.random.Generator) -> None:
     urls = mesh.urls()
-    a, b = int8(rng, 2_000, 512), int8(rng, 512, 64)
+    doomed = [c for c in mesh.containers("gateway") if port_of(mesh, c) == urls[1].rpartition(":")[2]]
+    doomed += [mesh.containers(service)[0] for service in ("matchmaker", "quorum")]
+    a, b = int8(rng, 8_000, 512), int8(rng, 512, 32)  # so many tasks that they outlast the command that kills
     with Mesh(urls[0], mesh.key()) as client:
         job = client.submit_matmul(a, b, task_rows=1)
         until(lambda: job.status()["progress"]["tasks_verified"] >= 20, "the job runs")
-        doomed = [c for c in mesh.containers("gateway") if port_of(mesh, c) == urls[1].rpartition(":")[2]]
-        doomed += [mesh.containers(service)[0] for service in ("matchmaker", "quorum")]
         mesh.sh(f"docker kill {' '.join(doomed)}")
         assert job.status()["state"] == "running", "the job was over before anything was killed"
         job.wait(timeout_s=150)
@@ -192,11 +192,11 @@ def test_a_container_whose_process_ends_is_started_again(mesh: Composed) -> None
 def test_replaced_one_by_one_while_a_job_runs(mesh: Composed, rng: np.random.Generator) -> None:
     services = ("quorum", "gateway")
     before = {service: set(mesh.containers(service)) for service in services}
-    a, b = int8(rng, 1_000, 512), int8(rng, 512, 64)
+    a, b = int8(rng, 8_000, 512), int8(rng, 512, 32)
     urls = mesh.urls()
     with Mesh(urls[1], mesh.key()) as client:
+        mesh.sh("docker compose build", timeout_s=500)
         job_id = client.submit_matmul(a, b, task_rows=1).id
-    mesh.sh("docker compose build", timeout_s=500)
     mesh.sh("deploy/replace.sh quorum gateway")
     for service, old in before.items():
         assert len(mesh.containers(service)) == 2 and not old & set(mesh.containers(service))
