@@ -148,7 +148,7 @@ async def test_an_exhausted_task_is_replayed_and_its_job_completes(
         await helpers.start("able")
         done = (await requester.get(f"/v1/jobs/{job.id}?wait=60")).json()
         assert done["state"] == "completed" and done["progress"]["cells_done"] == 360 and done["error"] is None
-        same(await job.result(), product(a, b))
+        same(await (await mesh.job(job.id)).result(), product(a, b))
         await helpers.stop("able")
 
         kinds = [type(e.event) for e in of_job(await read_log(quiet), job.id)]

@@ -37,6 +37,7 @@ class Oracle:
         self.lent: dict[str, tuple[str, int]] = {}
         self.answered: set[str] = set()
         self.ended: set[str] = set()  # jobs and tasks
+        self.tasks_of: dict[str, set[str]] = {}
         self.canaries: list[int] = []  # when each was prepared
         self.prepared: set[str] = set()
 
@@ -47,6 +48,7 @@ class Oracle:
         event = recorded.event
         if isinstance(event, (ev.TaskCreated, ev.TaskAssigned)):
             self.lent |= {lease.id: (lease.worker, recorded.at_ms) for lease in event.leases}
+            self.tasks_of.setdefault(event.job, set()).add(event.task)
         elif isinstance(event, ev.TaskExpired) and event.cause == "deadline":
             self._expired(event, recorded.at_ms)
         elif isinstance(event, ev.ResultSubmitted):
@@ -61,6 +63,9 @@ class Oracle:
             self.ended.add(event.task)
         elif isinstance(event, (ev.JobCompleted, ev.JobFailed, ev.JobCancelled)):
             self.ended.add(event.job)
+        elif isinstance(event, ev.JobReopened):  # what it left behind when it failed stays over
+            self.ended |= self.tasks_of.pop(event.job, set())
+            self.ended.discard(event.job)
         elif isinstance(event, ev.FraudDetected):
             self.of(event.worker).guilty = True
         elif isinstance(event, ev.CanaryPrepared):
@@ -70,7 +75,7 @@ class Oracle:
     def _expired(self, event: ev.TaskExpired, at_ms: int) -> None:
         for lease in event.leases:
             worker, lent_ms = self.lent[lease]
-            if lease in self.answered or event.job in self.ended:
+            if lease in self.answered or event.job in self.ended or event.task in self.ended:
                 continue
             known = self.of(worker)
             if lent_ms >= known.strike_ms:
@@ -84,5 +89,5 @@ class Oracle:
                 known.checked += 1
                 known.ops += event.ops
                 known.out = max(0, known.out - trust.CHECK_COVERS * event.ops)
-            elif event.job not in self.ended:
+            elif event.job not in self.ended and event.task not in self.ended:
                 known.out += event.ops

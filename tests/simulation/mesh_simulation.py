@@ -153,7 +153,8 @@ class MatchmakerNode(Node):
         lives = sum(1 + sum(at > recent for at in node.starts[1:]) for node in nodes)
         for worker in self.core.matchmaker.fold.workers.values():
             held, allowed = len(worker.leases), lives * worker.max_leases
-            check(not worker.tier or held <= allowed, worker.id, "holds", held, "leases of", allowed)
+            if not worker.banned:  # what one holds that was banned since is being taken back
+                check(not worker.tier or held <= allowed, worker.id, "holds", held, "leases of", allowed)
             self.mesh.held_most = max(self.mesh.held_most, held)
 
     def react(self) -> None:
