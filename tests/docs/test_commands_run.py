@@ -163,7 +163,7 @@ async def test_the_commands_of_the_readme_run(stack: Stack, tmp_path: Path) -> N
 
 @pytest.mark.slow
 async def test_the_calls_of_the_pages_run(stack: Stack, tmp_path: Path) -> None:
-    """docs/dead-letters.md by command and by curl, docs/api.md by curl."""
+    """docs/dead-letters.md by command and by curl, docs/operate.md by command, docs/api.md by curl."""
     if shutil.which("curl") is None:
         pytest.skip("curl is not installed")
     folder = tmp_path / "here"
@@ -180,6 +180,15 @@ async def test_the_calls_of_the_pages_run(stack: Stack, tmp_path: Path) -> None:
         else:
             _, said = await sh(line.replace("curl ", "curl -s -w '%{http_code}' ", 1), folder, told)
             assert said.endswith("409" if "replay" in line else "200"), f"{line}: {said}"
+
+    key = ""
+    for line in commands("docs/operate.md"):
+        if line.startswith("shardy"):
+            code, said = await sh(re.sub(r"\bKEY\b", key, line), folder, env)
+            assert code == 0, f"{line}: {said}"
+            if "issue" in line:
+                _, listed = await sh("shardy keys list --json", folder, env)
+                key = next(k["id"] for k in json.loads(listed)["keys"] if k["label"] == "anna")
 
     rng = np.random.default_rng(6)
     a = rng.integers(-128, 128, (6, 16), np.int8)
