@@ -73,7 +73,7 @@ async def poisoned(stack: Stack, count: int) -> list[str]:
         await client.jetstream().publish(f"task.created.odd-{i}", b"\xff not an event")
     await client.close()
     headers = {"Authorization": f"Bearer {stack.operator_key}"}
-    async with httpx.AsyncClient(base_url=stack.url, headers=headers) as http:
+    async with httpx.AsyncClient(base_url=stack.url, headers=headers, timeout=60) as http:
         for _ in range(600):
             entries = [e["entry"] for e in (await http.get("/v1/dlq")).json()["entries"]]
             if len(entries) == count:
