@@ -16,7 +16,7 @@ def facts(stack: Stack) -> dict[str, str]:
         "data_dir": str(stack.data_dir),
         "api_key_file": str(stack.data_dir / "api_key"),
         "operator_key_file": str(stack.data_dir / "operator_key"),
-        "mesh_key": getattr(stack, "mesh_key", ""),
+        "mesh_key": stack.mesh_key,
     }
 
 
@@ -33,7 +33,7 @@ def greeting(stack: Stack, demo: bool) -> str:
             f"  operator key  {stack.operator_key}  (to operate the mesh; shown this once)",
         ]
     lines.append(f"  keys          in {stack.data_dir}: api_key and operator_key; commands of this folder find them")
-    if mesh_key := getattr(stack, "mesh_key", ""):
+    if mesh_key := stack.mesh_key:
         lines.append(f"  mesh key      {mesh_key}  (public: whoever checks receipts needs it)")
     lines.append(f"  data          {stack.data_dir}")
     if demo:

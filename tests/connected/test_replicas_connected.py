@@ -228,6 +228,33 @@ def _moved(events: list[Recorded]) -> int:
     return moved
 
 
+async def test_the_client_outlives_its_gateway(twins: Stack, crew: Workers, rng: np.random.Generator) -> None:
+    """kill -9 of the gateway that took the job, while it runs: the client goes on at the other one, with one job."""
+    await crew.start("ada", "bo", url=twins.urls[1], delay_ms=100.0)
+    a, b = int8(rng, 400, 64), int8(rng, 64, 30)
+    async with AsyncMesh(twins.urls, twins.api_key) as mesh:
+        await mesh.jobs(1)
+        taken_by = mesh.url
+        job = await mesh.submit(a, b, task_rows=10, label="outlives its gateway")
+
+        async def some() -> bool:
+            return (await job.status())["progress"]["tasks_verified"] >= 2
+
+        await until(some, "the job runs")
+        twins.kill(
+            next(n for n in twins.processes if n.startswith("gateway") and twins.urls.index(taken_by) == _nth(n))
+        )
+        same(await job.result(timeout=150), product(a, b))
+        listed = [j for j in (await mesh.jobs(50))["jobs"] if j["label"] == "outlives its gateway"]
+        assert [j["id"] for j in listed] == [job.id]
+    await check_log(twins, job.id)
+    await until(lambda: both_see_each_other(twins), "the gateway is back")
+
+
+def _nth(name: str) -> int:
+    return int(name.partition("-")[2] or 0)
+
+
 async def test_a_session_token_holds_at_both_gateways_until_the_session_ends(twins: Stack, crew: Workers) -> None:
     """Made here with the gateways' own key, as they make it; for a session that is there, and for others."""
     await crew.start("ada", url=twins.urls[0])
