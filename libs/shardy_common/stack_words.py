@@ -25,7 +25,7 @@ def greeting(stack: Stack, demo: bool) -> str:
     lines = [
         "Shardy is up.",
         f"  worker page   {stack.page_url}",
-        f"  API           {stack.url}/v1  (docs: /docs)",
+        f"  API           {stack.url}/v1  (described by /v1/openapi.json)",
     ]
     if stack.fresh_keys:
         lines += [

@@ -59,8 +59,15 @@ NO_PAGE = (
 
 
 def make_app(settings: GatewaySettings) -> FastAPI:
+    # no pages of the framework: they load their scripts from elsewhere, and take no key
     app = FastAPI(
-        title="Shardy", version="1", summary="A compute mesh whose every result is checked", lifespan=_lifespan
+        title="Shardy",
+        version="1",
+        summary="A compute mesh whose every result is checked",
+        lifespan=_lifespan,
+        openapi_url="/v1/openapi.json",
+        docs_url=None,
+        redoc_url=None,
     )
     app.state.settings = settings
     app.include_router(router)
@@ -112,7 +119,9 @@ class Elsewhere:
                 headers={"Allow": ", ".join(allowed)},
             )
         if scope["path"].startswith("/v1/"):
-            raise Refused("no call has this address: see /docs for what exists", status=404, title="Not found")
+            raise Refused(
+                "no call has this address: GET /v1/openapi.json says what exists", status=404, title="Not found"
+            )
         await self._page(scope, receive, send)
 
     def _allowed(self, scope: Scope) -> list[str]:

@@ -1,8 +1,7 @@
 """What stands before every call: the size of its head, its key, and the key's rate. No call of the API can forget it.
 
-Without a key answer: /healthz, the worker page and its files, the worker socket, /docs and /openapi.json (the document
-says what the API is and holds nothing of this mesh), and /problems/…, which explain refusals. /v1/worker/… takes the
-token of a joined worker's session in place of a key.
+Without a key answer: /healthz, the worker page and its files, the worker socket, and /problems/…, texts that explain
+refusals to whoever was refused. /v1/worker/… takes the token of a joined worker's session in place of a key.
 """
 
 from __future__ import annotations

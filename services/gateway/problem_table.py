@@ -91,7 +91,7 @@ TABLE = (
         "Not found",
         (404,),
         "There is nothing at this address.",
-        "See /docs for what exists.",
+        "GET /v1/openapi.json says what exists.",
     ),
     Problem(
         "No such job",

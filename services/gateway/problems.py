@@ -85,7 +85,7 @@ def handle(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def http(_request: Request, error: HTTPException) -> Response:
         title = _BY_STATUS.get(error.status_code, "Refused")
-        detail = f"{error.detail}: see /docs for what exists"
+        detail = f"{error.detail}: GET /v1/openapi.json says what exists"
         return answer(Refused(detail, status=error.status_code, title=title, headers=dict(error.headers or {})))
 
     @app.exception_handler(Exception)

@@ -63,7 +63,7 @@ async def test_addresses_that_are_none(stack: Stack, http: httpx.AsyncClient) ->
         ("OPTIONS", "/v1/keys", "GET, POST"),
         ("POST", "/healthz", "GET"),
         ("POST", "/problems/refused", "GET"),
-        ("POST", "/openapi.json", "GET, HEAD"),
+        ("POST", "/v1/openapi.json", "GET, HEAD"),
     ],
 )
 async def test_methods_that_are_none(stack: Stack, http: httpx.AsyncClient, method: str, path: str, allow: str) -> None:
