@@ -109,7 +109,8 @@ class RawWorker:
         """The next frame of one of these types (any, if none are named). Closed when there is none."""
         while True:
             try:
-                message = await asyncio.wait_for(self.socket.recv(decode=False), ANSWER_S)
+                async with asyncio.timeout(ANSWER_S):  # unlike wait_for, it never loses the caller's cancelling
+                    message = await self.socket.recv(decode=False)
             except ConnectionClosed as closed:
                 got = closed.rcvd
                 raise Closed(got.code if got else 1006, got.reason if got else "", self.bye) from None
