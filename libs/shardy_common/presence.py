@@ -51,7 +51,8 @@ class Presence:
                 if self.replicas.sweep(time.monotonic()):
                     self._tell("went silent")
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), ALIVE_S if self._spoke else STARTING_S)
+                    async with asyncio.timeout(ALIVE_S if self._spoke else STARTING_S):
+                        await self._wake.wait()
                 self._wake.clear()
         finally:
             if self._spoke:
