@@ -194,6 +194,8 @@ async def test_the_bill_fits_the_log(
     for e in await read_log(stack):
         if isinstance(e.event, (ev.JobCompleted, ev.JobFailed, ev.JobCancelled)):
             over.add(e.event.job)
+        elif isinstance(e.event, ev.JobReopened):
+            over.discard(e.event.job)
         elif isinstance(e.event, ev.TaskVerified) and e.event.job not in over:  # a verdict too late counts for nobody
             verdicts += [(e.seq, w, e.event) for w in e.event.workers]
     said = {(int(seq), worker, task, int(ops), method) for seq, _at, worker, task, _job, ops, method in table[1:]}
