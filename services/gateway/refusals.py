@@ -12,6 +12,7 @@ from shardy_gateway.rates import Buckets, Rate
 
 log = logging.getLogger("shardy.gateway.refused")
 LINES_PER_S, LINES_BURST = 20, 200
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")  # what was sent must not end a line, or begin another
 _TRACE = re.compile(rb"00-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}\Z")
 
 
@@ -54,7 +55,7 @@ class Refusals:
         if self.unwritten:
             log.info("%d refusals more than can be written down", self.unwritten)
             self.unwritten = 0
-        log.info(line, *values)
+        log.info(line, *(_CONTROL.sub("·", value) if isinstance(value, str) else value for value in values))
 
     def shown(self) -> dict[str, Any]:
         sockets = {str(code): count for code, count in sorted(self.sockets.items())}
