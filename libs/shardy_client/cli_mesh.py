@@ -88,15 +88,14 @@ def _standing(w: dict[str, Any]) -> Any:
 
 
 def _show(w: dict[str, Any]) -> None:
-    credit, record = w.get("credit"), w.get("record") or {}
-    shown = credit.get("credit") if isinstance(credit, dict) else credit
+    record = w.get("record") or {}
     facts(
         ("worker", w.get("id")),
         ("name", w.get("name")),
         ("tier", _standing(w)),
         ("computes", f"{w.get('backend')} {w.get('gpu') or ''}, {w.get('gops')} GOPS, {w.get('memory_mib')} MiB"),
         ("verified", f"{w.get('tasks_verified')} tasks, {number(w.get('ops_verified') or 0)} operations"),
-        ("credit", shown),
+        ("credit", w.get("credit")),
         ("record", ", ".join(f"{record[name]} {name}" for name in RECORD if record.get(name))),
         ("trust", _flat(w.get("trust"))),
         ("joined", ago(w.get("joined_ms"))),

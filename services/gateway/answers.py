@@ -216,8 +216,10 @@ class Record(Strict):
 
 
 class OneWorker(Worker):
-    """A device with its trust, its reliability, and the evidence of what was proven against it."""
+    """A device with its credit (one for 10⁹ verified operations), trust, reliability, and the evidence of what was
+    proven against it."""
 
+    credit: Annotated[float, Meta(ge=0)]
     trust: Trust
     record: Record
     frauds: list[Fraud]

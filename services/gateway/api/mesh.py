@@ -13,6 +13,7 @@ from shardy_common import kinds
 from shardy_common.errors import Refused
 from shardy_gateway import jobs, lookups
 from shardy_gateway.api.common import OPERATE, caller, state_of
+from shardy_gateway.ledger import OPS_PER_CREDIT
 
 router = APIRouter()
 FRAUDS_SHOWN_MAX = 100
@@ -60,6 +61,7 @@ async def get_worker(request: Request, worker_id: str) -> dict[str, Any]:
         raise Refused("no worker with this id ever joined", status=404, title="No such worker")
     frauds = lookups.fraud_page(views, 0, FRAUDS_SHOWN_MAX, worker_id)
     shown = jobs.show_worker(worker) | jobs.show_reputation(views.reputations.of(worker_id))
+    shown["credit"] = views.ledger.total_of(worker_id)[1] / OPS_PER_CREDIT
     return shown | {"frauds": [jobs.show_fraud(fraud) for fraud in frauds]}
 
 
