@@ -170,8 +170,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     loop.core.flush = loop.flush  # type: ignore[attr-defined]
     state = GatewayState(name, event_log, blobs, hub, loop, settings, signer)
     gateway = Gateway(name, instance, MESH, settings.probe_memory_mib_max)
-    state.door = Door(gateway, hub, event_log, probes, passes, state.gates)
-    state.door.refusals = state.refusals
+    state.door = Door(gateway, hub, event_log, probes, passes, state.gates, state.refusals)
     app.state.gateway = state
     probes.start()
     tasks = [

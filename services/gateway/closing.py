@@ -88,12 +88,7 @@ async def _run_again(state: GatewayState, letter: Letter, by: str) -> tuple[str,
     assert task is not None
     digests = await asyncio.to_thread(cut, state.blobs.root, again.cuts)
     item = Append(again.submitted(digests), f"job/{again.job}", 0, trace=child_traceparent(letter.trace))
-    for attempt in range(TRIES):
-        if isinstance((await state.log.append([item]))[0], (Appended, Conflict)):
-            break
-        await asyncio.sleep(0.2 * 2**attempt)
-    else:
-        raise Transient("the event log does not answer; try again", retry_ms=5000)
+    await state.append(item)
     outcome = replays.rerun_outcome(again, task, task.id in state.views.tasks)
     await _close(state, letter, ev.DlqReplayed(letter.entry, by, outcome))
     return outcome, again.job
@@ -138,12 +133,7 @@ async def _close(state: GatewayState, letter: Letter, event: ev.DlqReplayed | ev
     said = event.outcome if isinstance(event, ev.DlqReplayed) else event.reason
     msg_id = f"{event.name.partition('.')[2]}/{entry}"
     item = Append(event, msg_id, letter.at, subjects.of_entity("dlq", entry), letter.trace)
-    for attempt in range(TRIES):
-        if isinstance((await state.log.append([item]))[0], (Appended, Conflict)):
-            break
-        await asyncio.sleep(0.2 * 2**attempt)
-    else:
-        raise Transient("the event log does not answer; try again", retry_ms=5000)
+    await state.append(item)
     deadline = asyncio.get_running_loop().time() + SEEN_S
     while asyncio.get_running_loop().time() < deadline:
         found = state.views.letters.get(entry)

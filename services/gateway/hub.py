@@ -16,7 +16,7 @@ from typing import Any
 from blake3 import blake3
 
 from shardy_common import kinds, limits
-from shardy_common.blobs import PACKED_BYTES_MAX, DirectoryStore, MissingBlob
+from shardy_common.blobs import DirectoryStore, MissingBlob
 from shardy_common.log import Append, Appended, JetStreamLog
 from shardy_common.wire import events as ev
 from shardy_gateway.outbox import Outbox
@@ -299,21 +299,9 @@ class Hub:
 
     def _store(self, batch: list[Incoming]) -> bool:
         try:
-            small: list[tuple[str, bytes | memoryview]] = [
-                (i.digest, i.data) for i in batch if i.data is not None and len(i.data) <= PACKED_BYTES_MAX
-            ]
-            small += {i.event.batch: i.leaves for i in batch if i.leaves}.items()  # type: ignore[attr-defined]
-            if small:
-                self.blobs.put_small(small)
-            for item in batch:
-                if item.data is not None and len(item.data) > PACKED_BYTES_MAX and not self.blobs.has(item.digest):
-                    writer = self.blobs.writer()
-                    try:
-                        writer.write(item.data)
-                        writer.finish()
-                    except OSError:
-                        writer.abandon()
-                        raise
+            blobs: list[tuple[str, bytes | memoryview]] = [(i.digest, i.data) for i in batch if i.data is not None]
+            blobs += {i.event.batch: i.leaves for i in batch if i.leaves}.items()  # type: ignore[attr-defined]
+            self.blobs.put(blobs)
         except OSError as error:
             log.error("results cannot be stored: %s; trying again", error)
             return False

@@ -9,7 +9,7 @@ import blake3
 import msgspec
 
 from shardy_common import kinds, limits, trust
-from shardy_common.blobs import PACKED_BYTES_MAX, DirectoryStore
+from shardy_common.blobs import DirectoryStore
 from shardy_common.errors import Refused
 from shardy_common.wire import frame
 from shardy_common.wire.job import JobSpec, Operand, Pre
@@ -31,7 +31,7 @@ def read_frame(body: bytes, blobs: DirectoryStore) -> dict[str, Any]:
         raise Refused(f"the body is not a frame: {error}", status=400, title="Malformed body") from None
     header.pop("t", None)
     header.pop("seg", None)
-    small: list[tuple[str, memoryview]] = []
+    stored: list[tuple[str, bytes | memoryview]] = []
     for name, operand in header.items():
         if not isinstance(operand, dict) or "s" not in operand:
             continue
@@ -41,17 +41,8 @@ def read_frame(body: bytes, blobs: DirectoryStore) -> dict[str, Any]:
         data = segments[index]
         digest = blake3.blake3(data).hexdigest()
         operand["digest"] = digest
-        if len(data) <= PACKED_BYTES_MAX:
-            small.append((digest, data))
-        elif not blobs.has(digest):
-            writer = blobs.writer()
-            try:
-                writer.write(data)
-                writer.finish()
-            except OSError:
-                writer.abandon()
-                raise
-    blobs.put_small(small)
+        stored.append((digest, data))
+    blobs.put(stored)
     return header
 
 

@@ -46,12 +46,18 @@ class Gateway:
 
 class Door:
     def __init__(
-        self, gateway: Gateway, hub: Hub, event_log: JetStreamLog, probes: Probes, passes: Passes, gates: Gates
+        self,
+        gateway: Gateway,
+        hub: Hub,
+        event_log: JetStreamLog,
+        probes: Probes,
+        passes: Passes,
+        gates: Gates,
+        refusals: Refusals,
     ) -> None:
         self.gateway, self.hub, self.log, self.probes = gateway, hub, event_log, probes
-        self.passes, self.gates = passes, gates
+        self.passes, self.gates, self.refusals = passes, gates, refusals
         self.tokens: dict[str, Session] = {}  # bearer tokens of joined workers
-        self.refusals = Refusals()
 
     async def serve(self, socket: WebSocket) -> None:
         """One connection, from accept to close. Never raises."""

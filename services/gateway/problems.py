@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 
@@ -38,11 +37,14 @@ class ProblemAnswer(JSONResponse):
 
     media_type = MEDIA_TYPE
 
+    def __init__(self, body: dict[str, object], status: int, headers: dict[str, str]) -> None:
+        super().__init__(body, status, headers)
+        self.slug, self.detail = slug_of(str(body["title"])), str(body["detail"])
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         gateway = getattr(scope["app"].state, "gateway", None) if "app" in scope else None
         if gateway is not None and scope["type"] == "http":
-            problem = json.loads(bytes(self.body))
-            gateway.refusals.call(scope, slug_of(problem["title"]), self.status_code, problem["detail"])
+            gateway.refusals.call(scope, self.slug, self.status_code, self.detail)
         await super().__call__(scope, receive, send)
 
 

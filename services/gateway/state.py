@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from shardy_common.blobs import DirectoryStore, Uploads
 from shardy_common.errors import Transient
-from shardy_common.log import JetStreamLog
+from shardy_common.log import Append, Appended, Conflict, JetStreamLog
 from shardy_common.receipts import Signer
 from shardy_common.service import FoldLoop
 from shardy_gateway.config import GatewaySettings
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 
 MESH = "shardy"
+APPEND_TRIES = 5
 
 
 class GatewayState:
@@ -62,6 +63,18 @@ class GatewayState:
     def mesh_keys(self) -> list[dict[str, Any]]:
         """Every key that receipts were ever signed with, the oldest first."""
         return [{"key": key, "since_ms": since_ms} for key, since_ms in self.views.mesh_keys.known.items()]
+
+    async def append(self, item: Append) -> Appended | Conflict:
+        """Append, trying again while the log is away; Transient when it stays away.
+
+        A conflict of a write-once event means that an earlier try, thought lost, is there.
+        """
+        for attempt in range(APPEND_TRIES):
+            outcome = (await self.log.append([item]))[0]
+            if isinstance(outcome, (Appended, Conflict)):
+                return outcome
+            await asyncio.sleep(0.2 * 2**attempt)
+        raise Transient("the event log does not answer; it may have taken nothing, so try again", retry_ms=5000)
 
     def notify(self, jobs: set[str]) -> None:
         """Wake everybody who waits for one of these jobs."""

@@ -13,7 +13,7 @@ import blake3
 import numpy as np
 
 from shardy_common import ids, kinds
-from shardy_common.blobs import PACKED_BYTES_MAX, DirectoryStore, MissingBlob
+from shardy_common.blobs import DirectoryStore, MissingBlob
 from shardy_common.engine import Engine
 from shardy_common.tracing import new_traceparent
 from shardy_common.wire.job import JobSpec, Operand
@@ -78,16 +78,7 @@ class Preparer:
     def _store(self, array: np.ndarray, dtype: str) -> Operand:
         data = array.tobytes()
         digest = blake3.blake3(data).hexdigest()
-        if len(data) <= PACKED_BYTES_MAX:
-            self._blobs.put_small([(digest, data)])
-        elif not self._blobs.has(digest):
-            writer = self._blobs.writer()
-            try:
-                writer.write(data)
-                writer.finish()
-            except OSError:
-                writer.abandon()
-                raise
+        self._blobs.put([(digest, data)])
         return Operand(digest, dtype, *array.shape)
 
     def _result(self, spec: JobSpec, arrays: dict[str, np.ndarray]) -> bytes:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from blake3 import blake3
 
-from shardy_common.blobs import DirectoryStore, MissingBlob
+from shardy_common.blobs import PACKED_BYTES_MAX, DirectoryStore, MissingBlob
 
 
 def named(data: bytes) -> tuple[str, bytes]:
@@ -158,6 +158,34 @@ def test_an_index_that_cannot_grow_is_a_full_disk_too(store: DirectoryStore) -> 
     store._index.execute("PRAGMA max_page_count = 1000000")
     store.put_small(lost)
     assert all(store.read(digest) == data for digest, data in lost)
+
+
+def test_put_takes_blobs_of_any_size_once(store: DirectoryStore) -> None:
+    sizes = (0, 1, PACKED_BYTES_MAX - 1, PACKED_BYTES_MAX, PACKED_BYTES_MAX + 1, 300_000)
+    blobs = [named(os.urandom(size)) for size in sizes]
+    store.put(blobs)
+    before = packed_bytes(store), sorted(path.name for path in store.root.glob("large/*/*"))
+    assert before == (
+        sum(size for size in sizes if size <= PACKED_BYTES_MAX),
+        sorted(digest for digest, data in blobs if len(data) > PACKED_BYTES_MAX),
+    )
+    store.put((digest, memoryview(data)) for digest, data in blobs)
+    assert (packed_bytes(store), sorted(path.name for path in store.root.glob("large/*/*"))) == before
+    assert all(store.read(digest) == data for digest, data in blobs)
+
+
+def test_put_on_a_full_disk_leaves_nothing_behind(store: DirectoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_source: Any, _target: Any) -> None:
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    large, small = named(os.urandom(PACKED_BYTES_MAX + 1)), named(b"small")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", full)
+        with pytest.raises(OSError, match="no space"):
+            store.put([small, large])
+    assert not store.has(large[0]) and not store.has(small[0]) and list((store.root / "incoming").iterdir()) == []
+    store.put([small, large])
+    assert store.read(large[0]) == large[1] and store.read(small[0]) == small[1]
 
 
 def test_a_large_blob_on_a_full_disk(store: DirectoryStore, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,6 +34,8 @@ class BlobStore(Protocol):
 
     def put_small(self, items: Iterable[tuple[str, bytes | memoryview]]) -> None: ...
 
+    def put(self, items: Iterable[tuple[str, bytes | memoryview]]) -> None: ...
+
     def writer(self) -> BlobWriter: ...
 
 
@@ -123,6 +125,23 @@ class DirectoryStore:
             self._recent[digest] = None
         while len(self._recent) > 50_000:
             self._recent.popitem(last=False)
+
+    def put(self, items: Iterable[tuple[str, bytes | memoryview]]) -> None:
+        """Store blobs of any size under digests that the caller computed: small ones in one write, a file for each of
+        the others that is not there yet."""
+        small = []
+        for digest, data in items:
+            if len(data) <= PACKED_BYTES_MAX:
+                small.append((digest, data))
+            elif not self.has(digest):
+                writer = self.writer()
+                try:
+                    writer.write(data)
+                    writer.finish()
+                except OSError:
+                    writer.abandon()
+                    raise
+        self.put_small(small)
 
     def _index_rows(self, rows: list[tuple[bytes, str, int, int]]) -> None:
         try:

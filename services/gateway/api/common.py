@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 
 import msgspec
 from fastapi import Request
 
 from shardy_common import ids
-from shardy_common.errors import Refused, Transient
-from shardy_common.log import Append, Appended, Conflict
+from shardy_common.errors import Refused
 from shardy_gateway.guard import Caller
 from shardy_gateway.keyring import OPERATE, SUBMIT
 from shardy_gateway.session import Session
@@ -63,19 +61,6 @@ def job_of(request: Request, job_id: str) -> JobView:
     if job is None or (job.requester != who.owner and OPERATE not in who.scopes):
         raise Refused("you have no job of this id", status=404, title="No such job")
     return job
-
-
-async def append(state: GatewayState, item: Append) -> Appended | Conflict:
-    """Append, trying again while the log is away; Transient when it stays away.
-
-    A conflict of a write-once event means that an earlier try, thought lost, is there.
-    """
-    for attempt in range(5):
-        outcome = (await state.log.append([item]))[0]
-        if isinstance(outcome, (Appended, Conflict)):
-            return outcome
-        await asyncio.sleep(0.2 * 2**attempt)
-    raise Transient("the event log does not answer; nothing was submitted, try again", retry_ms=5000)
 
 
 async def read_body(request: Request, bytes_max: int) -> bytes:

@@ -25,7 +25,6 @@ from shardy_gateway.api.common import (
     OPERATE,
     SUBMIT,
     Caller,
-    append,
     caller,
     charge_upload,
     content_type,
@@ -109,7 +108,7 @@ def _check_active(state: GatewayState, owner: str) -> None:
 async def _record(state: GatewayState, event: ev.JobSubmitted, trace: str) -> idempotency.Named:
     """Append the job; which job it is: an earlier one if another request with the same key came first."""
     msg_id = f"idem/{event.idem}" if event.idem else f"job/{event.job}"
-    outcome = await append(state, Append(event, msg_id, 0, trace=trace))
+    outcome = await state.append(Append(event, msg_id, 0, trace=trace))
     if event.idem and isinstance(outcome, Appended) and outcome.duplicate:
         try:
             first = await state.log.get(outcome.seq)

@@ -124,12 +124,7 @@ async def _issue(state: GatewayState, event_of: Callable[[str, str], ev.KeyIssue
 async def _append(state: GatewayState, event: ev.Event, msg_id: str, seq: int | None) -> Appended | Conflict:
     """Changes of keys are decided one after the other: each names the last one that it has seen."""
     filter_ = subjects.of_entity("key", "*") if seq is not None else ""
-    for attempt in range(5):
-        outcome = (await state.log.append([Append(event, msg_id, seq, filter_)]))[0]
-        if isinstance(outcome, (Appended, Conflict)):
-            return outcome
-        await asyncio.sleep(0.2 * 2**attempt)
-    raise Transient("the event log does not answer; list the keys to see whether anything was recorded", retry_ms=5000)
+    return await state.append(Append(event, msg_id, seq, filter_))
 
 
 async def _folded(state: GatewayState, outcome: Appended | Conflict) -> None:
