@@ -164,10 +164,10 @@ def credit(
     url: Url = URL,
     key: Key = None,
 ) -> None:
-    """Show who computed how much: one credit is 10⁹ verified operations.
+    """Show who computed how much, and what your own jobs used: one credit is 10⁹ verified operations.
 
-    JSON: workers [worker, name, tasks, ops, credit], total, next; with --worker: entries [seq, at_ms, worker, task,
-    job, ops, method], next; with --export: file, bytes.
+    JSON: workers [worker, name, tasks, ops, credit], total, used, next; with --worker: entries [seq, at_ms, worker,
+    task, job, ops, method], next; with --export: file, bytes.
     """
     bounded("--limit", limit, 1_000)
     if export is not None:
@@ -203,10 +203,12 @@ def _show_credit(answer: dict[str, Any]) -> None:
         (w.get("name"), w.get("worker"), w.get("tasks"), number(w.get("ops") or 0), w.get("credit"))
         for w in entries(answer, "workers")
     ]
-    total = answer.get("total") or {}
     table("Credit", ("name", "worker", "tasks", "operations", "credit"), rows, "Nothing was verified yet.")
     if rows:
-        line(f"in all: {total.get('tasks')} tasks, {number(total.get('ops') or 0)} operations, {total.get('credit')}")
+        for of, name in (("in all", "total"), ("your jobs", "used")):
+            found = answer.get(name) or {}
+            ops = number(found.get("ops") or 0)
+            line(f"{of}: {found.get('tasks')} tasks, {ops} operations, {found.get('credit')}")
 
 
 def _seq(text: str) -> int:

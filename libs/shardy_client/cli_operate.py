@@ -202,7 +202,7 @@ def keys_list(
 ) -> None:
     """List API keys, without their secrets.
 
-    JSON: keys [id, owner, scopes, label, expires_ms], next.
+    JSON: keys [id, owner, scopes, label, state, source, by, replaces, created_ms, expires_ms, ends_ms], next.
     """
     _list_keys(limit, after, as_json, url, key)
 
@@ -214,10 +214,10 @@ def _list_keys(limit: int, after: str | None, as_json: bool, url: str, key: str 
         print_json(answer)
         return
     rows = (
-        (k.get("id"), k.get("label"), ", ".join(k.get("scopes") or ()), k.get("owner"), _until(k))
+        (k.get("id"), k.get("label"), k.get("state"), ", ".join(k.get("scopes") or ()), k.get("owner"), _until(k))
         for k in entries(answer, "keys")
     )
-    table("API keys", ("id", "label", "scopes", "owner", "ends"), rows, "No keys were issued.")
+    table("API keys", ("id", "label", "state", "scopes", "owner", "ends"), rows, "No keys were issued.")
     if answer.get("next"):
         line(f"more: shardy keys list --after {answer['next']}")
 
@@ -225,7 +225,7 @@ def _list_keys(limit: int, after: str | None, as_json: bool, url: str, key: str 
 def _until(key: dict[str, Any]) -> str:
     from datetime import UTC, datetime
 
-    ms = key.get("expires_ms")
+    ms = key.get("ends_ms") or key.get("expires_ms")  # ends_ms counts revocation and a rotation's grace
     return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC") if ms else ""
 
 

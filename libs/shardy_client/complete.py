@@ -58,9 +58,9 @@ def letters(ctx: typer.Context, incomplete: str) -> Choices:
 
 
 def key_ids(ctx: typer.Context, incomplete: str) -> Choices:
-    """API keys."""
+    """API keys that are valid: the others cannot be rotated or revoked."""
     listed = _asked(ctx, "/v1/keys", "keys", operator_key)
-    return _begun(((k.get("id"), str(k.get("label"))) for k in listed), incomplete)
+    return _begun(((k.get("id"), str(k.get("label"))) for k in listed if k.get("state") == "valid"), incomplete)
 
 
 def _begun(pairs: Iterator[tuple[Any, str]], incomplete: str) -> Choices:

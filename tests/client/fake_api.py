@@ -1,4 +1,8 @@
-"""The API of docs/api.md on a loopback port, with NumPy in place of a mesh; it checks what it is sent."""
+"""The API of docs/api.md on a loopback port, with NumPy in place of a mesh.
+
+It checks what it is sent, and that what it gives has the shapes that the gateway's document promises: a client that
+passes against an API of another shape has passed nothing.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,7 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any
 
+import msgspec
 import numpy as np
 import uvicorn
 from blake3 import blake3
@@ -22,11 +27,27 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from shardy_common.wire import frame
+from shardy_gateway import answers
+from shardy_gateway.operations import JSON, OPERATIONS
 
 KEY = "test-key"
 OPERATOR = "test-operator"
 SCOPES = {KEY: {"submit"}, OPERATOR: {"operate"}}
 FRAME = "application/vnd.shardy.frame"
+CALLS = [(method, re.compile(re.sub(r"{\w+}", "[^/]+", path)), OPERATIONS[method, path]) for method, path in OPERATIONS]
+
+
+def promised(method: str, path: str, answer: Response) -> Response:
+    """The answer, after a look at whether the document says such a one for this call."""
+    call = next(call for named, pattern, call in CALLS if named == method and pattern.fullmatch(path))
+    said = call.answers.get(answer.status_code)
+    if answer.status_code < 400:
+        assert said, f"{method} {path} never answers {answer.status_code}"
+        if said.media == JSON:
+            msgspec.json.decode(answer.body, type=getattr(answers, said.schema))
+    elif answer.body:
+        msgspec.json.decode(answer.body, type=answers.ProblemDetails)
+    return answer
 
 
 class Problem(Exception):
@@ -120,10 +141,11 @@ class FakeApi:
                     raise self.refuse
                 if self.refusals:
                     raise self.refusals.pop(0)
-                return await handler(request)
+                return promised(request.method, request.url.path, await handler(request))
             except Problem as problem:
                 media = "application/problem+json"
-                return JSONResponse(problem.body, problem.body["status"], problem.headers, media)
+                answer = JSONResponse(problem.body, problem.body["status"], problem.headers, media)
+                return promised(request.method, request.url.path, answer)
 
         return Route(path, guarded, methods=list(methods) or ["GET"])
 
@@ -176,6 +198,11 @@ class FakeApi:
             parts = {"q": np.rint(x).astype(np.int8), "scale": np.ones(len(x), np.float32)}
         self.parts[name] = parts
         cells = parts.get("c", parts.get("q")).size  # type: ignore[union-attr]
+        self.add_job(name, job, cells, {k: {"dtype": str(v.dtype), "shape": list(v.shape)} for k, v in parts.items()})
+        return JSONResponse(self._look(name, request), 201)
+
+    def add_job(self, name: str, job: dict[str, Any], cells: int, result: dict[str, Any]) -> None:
+        """A running job, as `GET /v1/jobs/{id}` shows it; job: what was submitted."""
         self.jobs[name] = {
             "id": name,
             "kind": job["kind"],
@@ -189,11 +216,11 @@ class FakeApi:
             "usage": {"ops": 2 * cells, "ops_replicas": 4 * cells},
             "created_ms": int(time.time() * 1000),
             "ended_ms": None,
-            "result": {k: {"dtype": str(v.dtype), "shape": list(v.shape)} for k, v in parts.items()},
+            "result": result,
+            "receipt": None,
             "submitted": job,
             "left": self.steps,
         }
-        return JSONResponse(self._look(name, request), 201)
 
     def _look(self, name: str, request: Request) -> dict[str, Any]:
         if name not in self.jobs:
@@ -210,6 +237,7 @@ class FakeApi:
             job["progress"] = {**job["progress"], "cells_done": done}
             if job["left"] < 0:
                 job["state"], job["error"] = ("failed", self.fail) if self.fail else ("completed", None)
+                job["receipt"] = None if self.fail else f"/v1/jobs/{job['id']}/receipt"
 
     async def _list(self, request: Request) -> Response:
         assert set(request.query_params) <= {"limit", "before", "state", "all"}
@@ -257,7 +285,8 @@ class FakeApi:
 
     async def _tasks(self, _: Request) -> Response:
         task = {"id": "t1", "row0": 0, "rows": 4, "col0": 0, "cols": 5, "state": "verified", "method": "audit"}
-        return JSONResponse({"tasks": [{**task, "verified_by": ["w1"], "digest": "ab" * 32}]})
+        had = {"verified_by": ["w1"], "digest": "ab" * 32, "leases": {"l1": "w1", "l2": "w2"}}
+        return JSONResponse({"tasks": [{**task, **had}], "next": None})
 
     async def _result(self, request: Request) -> Response:
         name, part = request.path_params["id"], request.path_params["part"]

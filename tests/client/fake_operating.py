@@ -1,21 +1,26 @@
-"""Devices, credit, receipts, dead letters and keys of the fake mesh, with answers in the shapes of docs/api.md."""
+"""Devices, credit, receipts, dead letters and keys of the fake mesh, as docs/api.md shapes them."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from fake_problems import problem
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 MESH_KEY = "ab" * 32
 FRAUD = {
     "task": "t1", "job": "j1", "lease": "l1", "worker": "12D3KooWliar", "name": "native/0.1 liar", "method": "audit",
-    "row": 7, "rounds": 2, "digest": "cd" * 32, "at_ms": 1,
+    "row": 7, "rounds": 2, "digest": "cd" * 32, "at_ms": 1, "expected": None,
 }  # fmt: skip
 WORKER = {
     "id": "12D3KooWabcdefgh", "name": "native/0.1 bench", "present": True, "banned": False, "tier": "wasm-laptop",
-    "backend": "wasm", "gpu": None, "gops": 23.4, "memory_mib": 512, "tasks_verified": 7, "ops_verified": 9e9,
-    "joined_ms": 1,
+    "backend": "wasm", "gpu": None, "gops": 23.4, "memory_mib": 512, "tasks_verified": 7, "ops_verified": 9 * 10**9,
+    "gateway": "g1", "joined_ms": 1,
+}  # fmt: skip
+TRUST = {
+    "probation": False, "checked_tasks": 7, "checked_ops": 9 * 10**9, "checked_ms": 1, "replication_probability": 0.1,
+    "budget_ops": 2 * 10**9, "exposure_ops": 0, "alone_tasks": 0, "alone_ops": 0, "faults": 0,
 }  # fmt: skip
 RECORD = {"accepted": 12, "late": 1, "lost": 0, "failed": 0, "malformed": 0}
 LETTER = {
@@ -25,17 +30,13 @@ LETTER = {
 }  # fmt: skip
 
 
-def problem(status: int, slug: str, detail: str) -> Response:
-    body = {"type": f"/problems/{slug}", "title": slug, "status": status, "detail": detail}
-    return JSONResponse(body, status, media_type="application/problem+json")
-
-
 class FakeOperating:
     """What an operator works with; emptied with the fake mesh."""
 
     def reset(self) -> None:
         self.letters = {"task-t1": dict(LETTER)}
         self.keys: dict[str, dict[str, Any]] = {}
+        self.revoked: dict[str, dict[str, Any]] = {}
         self.ledger = [
             {
                 "seq": n, "at_ms": n, "worker": WORKER["id"], "task": f"t{n}", "job": "j1", "ops": 10**9,
@@ -56,14 +57,14 @@ class FakeOperating:
     async def worker(self, request: Request) -> Response:
         if request.path_params["id"] != WORKER["id"]:
             return problem(404, "no-such-worker", "no device of this id ever joined")
-        more = {"trust": {"score": 0.9}, "credit": {"tasks": 7, "ops": 9 * 10**9, "credit": 9.0}}
-        return JSONResponse({**WORKER, **more, "record": RECORD, "frauds": [FRAUD]})
+        return JSONResponse({**WORKER, "credit": 9.0, "trust": TRUST, "record": RECORD, "frauds": [FRAUD]})
 
     async def credit(self, request: Request) -> Response:
         assert set(request.query_params) <= {"limit", "after"}
         one = {"worker": WORKER["id"], "name": WORKER["name"], "tasks": 5, "ops": 5 * 10**9, "credit": 5.0}
         total = {"tasks": 5, "ops": 5 * 10**9, "credit": 5.0}
-        return JSONResponse({"workers": [one], "total": total, "next": None})
+        used = {"tasks": 2, "ops": 2 * 10**9, "credit": 2.0}
+        return JSONResponse({"workers": [one], "total": total, "used": used, "next": None})
 
     async def entries(self, request: Request) -> Response:
         assert set(request.query_params) <= {"limit", "after", "worker", "job"}
@@ -99,13 +100,20 @@ class FakeOperating:
 
     async def all_keys(self, request: Request) -> Response:
         if request.method == "GET":
-            shown = [{k: v for k, v in key.items() if k != "key"} for key in self.keys.values()]
+            made = {"source": "log", "by": "k0", "replaces": None, "created_ms": 1}
+            shown = [
+                {k: v for k, v in key.items() if k != "key"}
+                | made
+                | {"ends_ms": key["expires_ms"], "state": "valid"}
+                | self.revoked.get(name, {})
+                for name, key in self.keys.items()
+            ]
             return JSONResponse({"keys": shown, "next": None})
         body = await request.json()
         assert set(body) <= {"label", "scopes", "expires_s"} and body["scopes"]
-        return JSONResponse(self._made(body["scopes"], body["label"], 5 if "expires_s" in body else 0), 201)
+        return JSONResponse(self._made(body["scopes"], body["label"], 5 if body.get("expires_s") else None), 201)
 
-    def _made(self, scopes: list[str], label: str, expires_ms: int) -> dict[str, Any]:
+    def _made(self, scopes: list[str], label: str, expires_ms: int | None) -> dict[str, Any]:
         name = f"k{len(self.keys) + 1}"
         self.keys[name] = {
             "id": name, "key": f"shardy_{name}", "owner": "o1", "scopes": scopes, "label": label,
@@ -118,7 +126,7 @@ class FakeOperating:
         if key is None:
             return problem(404, "no-such-key", "there is no key of this id")
         if request.method == "DELETE":
-            del self.keys[key["id"]]
+            self.revoked[key["id"]] = {"state": "revoked", "ends_ms": 86_400_000}
             return Response(status_code=204)
         assert set(await request.json()) <= {"grace_s"}
-        return JSONResponse(self._made(key["scopes"], key["label"], 0), 201)
+        return JSONResponse(self._made(key["scopes"], key["label"], None), 201)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from blake3 import blake3
+from fake_problems import problem
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
@@ -34,14 +33,15 @@ class FakeUploads:
         assert offset.isdigit() and length.isdigit() and int(length) > WHOLE_BYTES_MAX, "small blobs go by PUT"
         assert request.headers["content-length"].isdigit() and request.headers["content-type"]
         if digest in self.blobs:
-            return JSONResponse({"type": "/problems/stored", "title": "Stored", "status": 404}, 404)
+            return JSONResponse({"digest": digest, "bytes": len(self.blobs[digest])}, 201)
         held = self.partial.setdefault(digest, bytearray())
         assert self.lengths.setdefault(digest, int(length)) == int(length)
         if int(offset) != len(held) or self.stuck:
             async for _ in request.stream():
                 pass
-            body = {"type": "/problems/upload-offset", "title": "Elsewhere", "status": 409}
-            return JSONResponse(body, 409, {"Upload-Offset": "5" if self.stuck else str(len(held))})
+            stands = "5" if self.stuck else str(len(held))
+            detail = f"the upload stands at {stands}: go on there"
+            return problem(409, "wrong-offset", detail, {"Upload-Offset": stands, "Upload-Length": length})
         try:
             async for chunk in request.stream():
                 held += chunk
@@ -50,7 +50,7 @@ class FakeUploads:
             return Response(status_code=400)
         assert len(held) <= int(length)
         if len(held) < int(length):
-            return Response(status_code=204, headers={"Upload-Offset": str(len(held))})
+            return Response(status_code=204, headers={"Upload-Offset": str(len(held)), "Upload-Length": length})
         return self._complete(digest, bytes(held))
 
     def _head(self, digest: str) -> Response:
@@ -66,8 +66,8 @@ class FakeUploads:
         if self.spoil:
             self.spoil, data = False, b"\0" + data[1:]
         if blake3(data).hexdigest() != digest:
-            problem: dict[str, Any] = {"type": "/problems/digest", "title": "Digest differs", "status": 422}
-            return JSONResponse({**problem, "detail": "the bytes do not fit their digest"}, 422)
+            detail = f"the {len(data)} bytes do not have this digest: the upload was dropped, begin anew"
+            return problem(422, "digest-mismatch", detail)
         self.blobs[digest] = data
         if self.lose_answers:
             self.lose_answers -= 1

@@ -24,7 +24,7 @@ from shardy_client.errors import ShardyError
 
 Run = Callable[..., Result]
 STATUS = {"id", "kind", "policy", "state", "label", "progress", "frauds", "error", "waiting_for", "usage", "created_ms",
-          "ended_ms", "result"}  # fmt: skip
+          "ended_ms", "result", "receipt"}  # fmt: skip
 LETTER = {"entry", "cause", "state", "subject", "seq", "at_ms", "trace", "evidence", "closed_by", "closed_ms",
           "outcome"}  # fmt: skip
 ISSUED = {"id", "key", "owner", "scopes", "label", "expires_ms"}
@@ -38,7 +38,7 @@ TABLE: dict[str, tuple[list[str], set[str], str]] = {
     "cancel": (["j2"], STATUS, "cancelled"),
     "workers": ([], {"workers", "next"}, "23.4"),
     "frauds": ([], {"frauds", "next"}, "liar"),
-    "credit": ([], {"workers", "total", "next"}, "in all: 5 tasks"),
+    "credit": ([], {"workers", "total", "used", "next"}, "your jobs: 2 tasks"),
     "receipt": (["j1"], {"statement", "signature"}, "statement"),
     "dlq list": ([], {"entries", "next"}, "unresolved"),
     "dlq show": (["task-t1"], LETTER, "12 leases ended"),
@@ -69,7 +69,7 @@ def run(api: FakeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     invoke("matmul", "a.npy", "b.npy", "-o", "c.npy", "--detach")
     api.steps = 0
     api.frauds = [FRAUD]
-    api.operating._made(["submit"], "laptop", 0)
+    api.operating._made(["submit"], "laptop", None)
     return invoke
 
 
@@ -116,6 +116,8 @@ def test_every_command_has_json_and_says_what_it_is(name: str) -> None:
 def test_dead_letters_and_keys_are_listed_by_the_bare_command(run: Run) -> None:
     assert "unresolved" in run("dlq").stdout and json.loads(run("dlq", "--state", "open", "--json").stdout)["entries"]
     assert "laptop" in run("keys").stdout and json.loads(run("keys", "--json").stdout)["keys"]
+    assert run("keys", "revoke", "k1").exit_code == 0
+    assert "revoked" in run("keys").stdout and "1970-01-02" in run("keys").stdout, "an ended key looks valid"
     result = run("dlq", "--json", "show", "task-t1")
     assert result.exit_code == 2 and "write --json behind show" in result.stderr
     assert run("dlq", "replay", "task-t1").exit_code == 0

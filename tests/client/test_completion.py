@@ -15,6 +15,7 @@ from cli_runner import invoke
 from fake_api import KEY, OPERATOR, FakeApi
 from terminal import Terminal
 
+JOB = {"kind": "matmul", "policy": "quorum", "label": ""}
 SHELLS = ("bash", "zsh", "fish")
 
 
@@ -61,8 +62,10 @@ def words(api: FakeApi, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iter
 )
 def test_values_are_offered(words, api: FakeApi, line: str, offers: list[str]) -> None:  # type: ignore[no-untyped-def]
     for name in ("j1", "j2"):
-        api.jobs[name] = {"id": name, "state": "running", "kind": "matmul", "label": "", "progress": {"cells": 1}}
-    api.operating._made(["submit"], "laptop", 0)
+        api.add_job(name, JOB, 1, {})
+    for label in ("laptop", "lost"):
+        api.operating._made(["submit"], label, None)
+    api.operating.revoked["k2"] = {"state": "revoked", "ends_ms": 1}  # not offered: it has ended
     assert words(line) == offers
 
 
@@ -85,7 +88,7 @@ def test_shells_complete_after_an_installation(shell: str, api: FakeApi, tmp_pat
     program = shutil.which(shell)
     if program is None:
         pytest.skip(f"no {shell} on this machine (Debian: apt install {shell})")
-    api.jobs["j77"] = {"id": "j77", "state": "running", "kind": "matmul", "label": "", "progress": {"cells": 1}}
+    api.add_job("j77", JOB, 1, {})
     (tmp_path / "operand.npy").touch()
     environment = {
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",

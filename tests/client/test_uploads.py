@@ -81,7 +81,7 @@ def test_wrong_bytes_of_somebody_else_are_replaced(api: FakeApi, mesh: Mesh) -> 
 
 def test_a_mesh_that_spoils_bytes_is_told_of_once(api: FakeApi, mesh: Mesh) -> None:
     api.uploads.spoil = True
-    with pytest.raises(Refused, match="do not fit"):
+    with pytest.raises(Refused, match="do not have this digest"):
         mesh.put(BIG)
     assert mesh.put(BIG).digest == DIGEST
 
