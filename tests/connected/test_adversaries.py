@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import secrets
 from pathlib import Path
 
 import httpx
 import numpy as np
 import pytest
-from meshkit import Workers, check_log, int8, of_job, product, read_log, same, until, workers_named
+from meshkit import Workers, api, check_log, int8, of_job, product, read_log, same, until, workers_named
 from rawsocket import RawWorker
 
 from shardy_client import AsyncMesh
@@ -28,6 +29,15 @@ LINES = {
     "truncated blob, digest mismatch": "test_api_refusals.py::test_blobs",
     "oversized blob": "test_api_refusals.py::test_bodies_too_large_are_refused_unread",
     "bad or missing key": "test_api_refusals.py::test_keys",
+    "no key, or a revoked one, at every call": "../api/test_guarded_routes.py::test_none_answers_without_a_key",
+    "an expired key": "../api/test_keys.py::test_expiry",
+    "a key without the scope, at every call": "../api/test_guarded_routes.py::test_none_answers_without_the_scope",
+    "more calls or bytes than a key may have": "../api/test_uploads_api.py::test_the_limits_of_a_gateway",
+    "too many uploads of one owner": "../api/test_uploads_api.py::test_an_owner_has_so_many",
+    "an idempotency key of another job": "../api/test_idempotency.py::test_the_same_key_gives_the_same_job",
+    "a full disk": "test_full_disk.py::test_an_upload_is_refused_with_a_time_to_come_back_and_succeeds_then",
+    "a full disk under results": "test_full_disk.py::test_results_wait_for_room_and_none_is_lost",
+    "a connection that breaks in an upload": "../api/test_uploads_api.py::test_what_came_before_a_break_is_kept",
     "malformed frame": "test_worker_socket.py::test_malformed_first_messages",
     "oversized frame": "test_worker_socket.py::test_oversized_frames",
     "unsupported protocol version": "test_worker_socket.py::test_malformed_first_messages",
@@ -109,6 +119,26 @@ async def test_a_claimed_gpu_delays_only_its_own_tasks(
         (shown,) = await workers_named(http, "boaster")
         assert not shown["banned"]
         await raw.leave()
+
+
+async def test_refusals_are_counted_and_written_with_their_trace(stack: Stack) -> None:
+    """What somebody is refused can be found again: by kind, and by the trace that the caller names."""
+    trace = secrets.token_hex(16)
+    async with api(stack, stack.operator_key) as operator, api(stack, "wrong") as stranger:
+        before = (await operator.get("/v1/refusals")).json()
+        answer = await stranger.get("/v1/jobs", headers={"traceparent": f"00-{trace}-{'1' * 16}-01"})
+        assert answer.status_code == 401
+        async with RawWorker(stack) as raw:
+            await raw.raw("not a frame")
+            assert (await raw.closed()).code == 4400
+        after = (await operator.get("/v1/refusals")).json()
+    assert after["since_ms"] == before["since_ms"]
+    for kind, name in (("calls", "no-valid-api-key"), ("sockets", "4400")):
+        assert after[kind][name] == before[kind].get(name, 0) + 1
+    (line,) = [
+        line for line in stack.processes["gateway"].log.read_text(errors="replace").splitlines() if trace in line
+    ]
+    assert "GET /v1/jobs: 401 no-valid-api-key" in line
 
 
 async def _beat(raw: RawWorker) -> None:

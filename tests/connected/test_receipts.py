@@ -218,6 +218,8 @@ async def test_the_bill_fits_the_log(
     for worker in totals["workers"]:
         own = [row for row in table[1:] if row[2] == worker["worker"]]
         assert worker["tasks"] == len(own) and worker["ops"] == sum(int(row[5]) for row in own)
+        one = (await http.get(f"/v1/workers/{worker['worker']}")).json()
+        assert one["credit"] == worker["credit"] == worker["ops"] / 1e9
         page = (await http.get("/v1/credit/ledger", params={"worker": worker["worker"], "limit": 1000})).json()
         assert [str(entry["seq"]) for entry in page["entries"]] == [row[0] for row in own][:1000]
     first = (await http.get("/v1/credit", params={"limit": 1})).json()
