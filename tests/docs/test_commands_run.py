@@ -7,7 +7,6 @@ commands need containers are run by tests/compose, and docs/receipts.md and docs
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import os
 import re
@@ -16,15 +15,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
 import numpy as np
 import pytest
-import pytest_asyncio
 from blake3 import blake3
-from test_readme_runs import _joined
 
 from shardy_client import AsyncMesh
 from shardy_common.stack import Stack, free_port
@@ -41,27 +37,6 @@ def commands(page: str) -> list[str]:
     text = (ROOT / page).read_text(encoding="utf-8")
     code = "\n".join(re.findall(r"(?ms)^```sh\n(.*?)^```", text) + re.findall(r"(?m)^ {4}\S.*$", text))
     return [re.split(r"\s{2,}# ", found.replace("\\\n", " "))[0].strip() for found in LINE.findall(code)]
-
-
-@pytest_asyncio.fixture
-async def stack(tmp_path: Path) -> AsyncIterator[Stack]:
-    async with Stack(tmp_path / "mesh", allow_same_address=True) as running:
-        workers = [
-            await asyncio.create_subprocess_exec(
-                *(str(BIN / "shardy"), "worker", "--url", running.url, "--quiet", "--ephemeral"),
-                *("--backend", "wasm", "--memory-mib", "256", "--name", name),
-                stdin=asyncio.subprocess.DEVNULL,
-            )
-            for name in ("one", "two")
-        ]
-        try:
-            await _joined(running, len(workers))
-            yield running
-        finally:
-            for worker in workers:
-                with contextlib.suppress(ProcessLookupError):
-                    worker.terminate()
-            await asyncio.gather(*(worker.wait() for worker in workers))
 
 
 async def poisoned(stack: Stack, count: int) -> list[str]:
