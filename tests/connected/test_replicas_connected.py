@@ -150,8 +150,9 @@ async def test_killed_replicas_of_each_kind_during_a_job(twins: Stack, crew: Wor
 
 
 class Switch:
-    """A balancer in small: a call of HTTP goes to the next gateway in turn, a socket to the one that cut() turned to; cut()
-    ends every connection."""
+    """A balancer in small: a call of HTTP goes to the next gateway in turn, a socket to the one that cut() turned to.
+
+    cut() ends every connection."""
 
     def __init__(self, urls: list[str]) -> None:
         ports = [int(url.rpartition(":")[2]) for url in urls]
