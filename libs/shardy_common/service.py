@@ -3,7 +3,8 @@
 Nothing here decides anything. Proposals are appended in the background while the next batch is read; a core marks
 what it has proposed, so nothing is proposed twice at once. A commit may lag the fold a little: after a crash the loop
 starts from the checkpoint, folds again what was lost, and what was proposed but not recorded is simply proposed
-again. An event whose bytes no version explains is recorded as a dead letter and skipped: it never stops a service.
+again. An event whose bytes no version explains is recorded as a dead letter and skipped, and so is one that the core
+cannot fold (mending.py): neither stops a service.
 """
 
 from __future__ import annotations
@@ -11,24 +12,26 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import socket
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
-from shardy_common.log import Append, Appended, Conflict, Outcome, Projection, Recorded
+from shardy_common import letters
+from shardy_common.fold_status import Building, status
+from shardy_common.log import Append, Appended, Conflict, Outcome, Projection, Recorded, Skipped, Unknown
+from shardy_common.log.snapshots import Snapshots
+from shardy_common.mending import Failed, Mender, anchor_of, fits, is_handlers, log_state, watched
 from shardy_common.presence import Presence
-from shardy_common.wire import subjects
-from shardy_common.wire.events import DlqRecorded
 
 BATCH_MAX = 2_000
 COMMIT_S = 0.05  # rows wait so long for more changes of the same task before they are written
 COMMIT_EVENTS = 5_000
 BUSY_EVENTS = 12  # a step that brought more than this is followed by a short rest, so that the next brings more still
 REST_S = 0.003
-POISON_BYTES_MAX = 512  # of the undecodable bytes, kept as evidence; all of them stay in the log
-POISON_ERROR_CHARS_MAX = 500
 IN_FLIGHT_APPENDS_MAX = 16_000
+HELD_EVENTS_MAX = 20_000  # folded and not committed, while a dead letter is on its way: then nothing more is read
+AGAIN_S = 0.02  # after a refusal: the events that won are read before anything is decided again
+AGAIN_S_MAX = 2.0  # while the log takes nothing: doubled up to this
 log = logging.getLogger("shardy.service")
 
 
@@ -85,22 +88,44 @@ class FoldLoop:
         self._in_flight = 0
         self._background: set[asyncio.Task[None]] = set()
         self._rebuild: asyncio.Future[dict[str, Any]] | None = None
+        self._refolding = False
         self._reader: Any = None
         self._stopping = False
         self._letters: set[str] = set()
         self._uncommitted = 0
         self._last_seq = projection.checkpoint
+        self._last: Recorded | None = None  # folded last, since this process started
         self._commit_at = 0.0
+        self._held: list[list[Recorded]] = []  # batches folded since the last commit
+        self._skips: dict[int, Skipped] = {}  # of them, events passed over
+        self._silence = 0  # appends in a row that the log did not take for no reason that deciding again could mend
+        self._react_at = 0.0
+        self.mender = Mender(self)
+        self.snapshots = Snapshots(projection.path)
+        self.building: Building | None = None
+        self.another_log = ""  # why the log is not the one any more that this projection was folded from
 
     async def run(self) -> None:
+        """Until stop(), or an exception: then the process is to be started again."""
+        state = await fits(self)
+        self._last_seq = self.projection.checkpoint
         self.core.load(self.projection)
-        self._reader = self.log.read(self.core.filters, self.projection.checkpoint)
+        self._reader = self.log.read(self.core.filters, self._last_seq)
+        self.building = Building(self._last_seq, state.last_seq)
+        watch = watched(self)
         try:
             while not self._stopping:
                 if self._rebuild is not None:
+                    self._refolding = True
                     await self._refold()
+                    self._refolding = False
                 await self._step()
+                if self.another_log:
+                    raise RuntimeError(f"{self.name} starts anew: {self.another_log}")
+            self.flush()
+            await self.snapshots.stop(self._last_seq)
         finally:
+            watch()
             self.flush()
             with contextlib.suppress(Exception):
                 await self._reader.close()
@@ -109,34 +134,61 @@ class FoldLoop:
 
     async def _step(self) -> None:
         left = max(self._commit_at - time.monotonic(), 0.0) if self._uncommitted else self._tick_s
-        events = await self._reader.batch(BATCH_MAX, min(left, self._tick_s))
+        if self._letters and self._uncommitted > HELD_EVENTS_MAX:
+            events = []
+            await asyncio.sleep(min(left, self._tick_s) or AGAIN_S)
+        else:
+            events = await self._reader.batch(BATCH_MAX, min(left, self._tick_s))
         if events:
-            self.fold(events)
-            if self._observe is not None:
+            failed = self.fold(events)
+            if failed is not None:
+                await self.mender.mend(events, failed, self._observe)
+            elif self._observe is not None:
                 await self._observe(events)
         if self._uncommitted >= COMMIT_EVENTS or (self._uncommitted and time.monotonic() >= self._commit_at):
             self.flush()
         if self._reader.caught_up:
             self.live.set()
+            self.building = None
         if self._beside is not None and self.live.is_set():
             await self._beside()
-        if self._react is not None and self.live.is_set() and self._in_flight < IN_FLIGHT_APPENDS_MAX:
+        if (
+            self._react is not None
+            and self.live.is_set()
+            and self._in_flight < IN_FLIGHT_APPENDS_MAX
+            and (not self._silence or time.monotonic() >= self._react_at)
+        ):
             await self._react()
         if len(events) > BUSY_EVENTS:
             await asyncio.sleep(REST_S)
 
-    def fold(self, events: list[Recorded]) -> None:
-        """Fold a batch in memory. Rows and checkpoint follow within COMMIT_S: a crash before that folds it again."""
+    def fold(self, events: list[Recorded]) -> Failed | None:
+        """Fold a batch in memory. Rows and checkpoint follow within COMMIT_S: a crash before that folds it again.
+
+        None, or the event that the core could not fold: then nothing counts as folded, and the core may be anything.
+        """
         evolve = self.core.evolve
-        for recorded in events:
-            if recorded.event is None:
-                self._poison(recorded)
-            else:
-                evolve(recorded)
+        try:
+            for recorded in events:
+                if recorded.event is None:
+                    self._poison(recorded)
+                else:
+                    evolve(recorded)
+        except Exception as error:
+            if not is_handlers(error):
+                raise
+            return Failed(recorded, error)
+        self.count(events)
+        return None
+
+    def count(self, events: list[Recorded]) -> None:
+        """These events are folded, and follow with the next commit."""
         if not self._uncommitted:
             self._commit_at = time.monotonic() + COMMIT_S
+        self._held.append(events)
         self._uncommitted += len(events)
-        self._last_seq = events[-1].seq
+        self._last = events[-1]
+        self._last_seq = self._last.seq
         self.folded += len(events)
 
     def changed(self) -> None:
@@ -148,12 +200,74 @@ class FoldLoop:
     def flush(self) -> None:
         """Write what has been folded: one row for each thing that changed, and the checkpoint, in one transaction.
 
-        Not while a dead letter is on its way: the checkpoint must not pass an undecodable event before its letter is
-        in the log, or a crash would lose it.
+        Not while a dead letter is on its way: the checkpoint must not pass an event that was skipped before its letter
+        is in the log, or a crash would lose it.
         """
         if self._uncommitted and not self._letters:
-            self.projection.commit(self.core.rows(), self._last_seq)
+            anchor = anchor_of(self._last) if self._last is not None else self.projection.origin.anchor
+            self.projection.commit(self.core.rows(), self._last_seq, anchor, self._skips.values())
             self._uncommitted = 0
+            self._held.clear()
+            self._skips.clear()
+            if self._last_seq >= self.snapshots.due and self.building is None:
+                self.snapshots.begin(self._last_seq)
+
+    @property
+    def last_seq(self) -> int:
+        """Last sequence folded, committed or not."""
+        return self._last_seq
+
+    @property
+    def last(self) -> Recorded | None:
+        """The event folded last, since this process started."""
+        return self._last
+
+    @property
+    def reader(self) -> Any:
+        return self._reader
+
+    @property
+    def in_flight(self) -> int:
+        return self._in_flight
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether whatever is being tried is wanted no more: the loop stops, or is to begin anew."""
+        return self._stopping or (self._rebuild is not None and not self._refolding)
+
+    @property
+    def skipped_count(self) -> int:
+        return len(self.skipped())
+
+    def skipped(self) -> list[Skipped]:
+        """Events that this fold does without, committed or not."""
+        return [*self.projection.skipped, *self._skips.values()]
+
+    async def pause(self, seconds: float) -> None:
+        """Wait, unless interrupted."""
+        deadline = time.monotonic() + seconds
+        while not self.interrupted and (left := deadline - time.monotonic()) > 0:
+            await asyncio.sleep(min(left, self._tick_s))
+
+    def begin_again(self) -> None:
+        """Make the core anew: the rows of the last commit, and what was folded since. What it proposed is forgotten,
+        as in a restart; what was observed is not observed again."""
+        self.core = self.make_core()
+        self.core.load(self.projection)
+        for batch in self._held:
+            for recorded in batch:
+                if recorded.event is not None and recorded.seq not in self._skips:
+                    self.core.evolve(recorded)
+        if self._seen_before is not None:
+            self._seen_before()
+
+    def skip(self, recorded: Recorded, error: Exception, tries: int, known: bool) -> None:
+        """Go on without an event that the core cannot fold. known: its letter is in the log."""
+        letter, self._skips[recorded.seq] = letters.handler(self.name, recorded, error, tries)
+        self.count([recorded])
+        if not known:
+            self._letters.add(letter.event.entity_id)
+            self.propose([letter])
 
     def propose(self, items: list[Append]) -> None:
         """Append in the background; `settled` hears of each outcome."""
@@ -171,6 +285,7 @@ class FoldLoop:
             self._in_flight -= len(items)
         refused = 0
         again: list[Append] = []
+        silent = all(isinstance(outcome, Unknown) for outcome in outcomes)
         for item, outcome in zip(items, outcomes, strict=True):
             accepted = isinstance(outcome, Appended)
             refused += not accepted
@@ -182,9 +297,12 @@ class FoldLoop:
             if self._settled is not None:
                 self._settled(item, accepted)
         self.appended += len(items) - refused
+        self._silence = self._silence + 1 if silent else 0
         if refused:
             self.conflicts += refused
-            await asyncio.sleep(0.02)  # let the events that won be read before deciding again
+            wait_s = min(AGAIN_S * 2 ** min(self._silence, 10), AGAIN_S_MAX)
+            self._react_at = time.monotonic() + wait_s
+            await asyncio.sleep(wait_s)
             self.propose(again)
             self.wake()
 
@@ -200,19 +318,9 @@ class FoldLoop:
     def _poison(self, recorded: Recorded) -> None:
         self.poisoned += 1
         log.error("%s: event %d on %s cannot be decoded; dead-lettered", self.name, recorded.seq, recorded.subject)
-        evidence = {
-            "reader": self.name,
-            "bytes": recorded.payload[:POISON_BYTES_MAX].hex(),
-            "size": str(len(recorded.payload)),
-            "subject": recorded.subject,
-            "error": recorded.error[:POISON_ERROR_CHARS_MAX],
-            "trace": recorded.trace,
-        }
-        event = DlqRecorded(f"poison-{recorded.seq}", "poison", recorded.subject, recorded.seq, evidence)
-        self._letters.add(event.entry)
-        # once, whoever meets it and however often: a rebuild must not open a letter that somebody has closed
-        only = subjects.of_entity("dlq", event.entry)
-        self.propose([Append(event, f"poison/{recorded.seq}", 0, only, recorded.trace)])
+        letter = letters.poison(self.name, recorded)
+        self._letters.add(letter.event.entity_id)
+        self.propose([letter])
 
     # -- rebuild --------------------------------------------------------------------------------------------------
 
@@ -230,28 +338,48 @@ class FoldLoop:
         self.flush()
         before = self._last_seq
         self.live.clear()
+        await self.snapshots.forget()
+        identity = self.projection.origin.log
         self.projection.reset()
+        self.projection.adopt(identity)
+        self._held.clear()
+        self._skips.clear()
+        self._uncommitted, self._last, self._last_seq = 0, None, 0
         self.core = self.make_core()
         self.core.load(self.projection)
+        self.building = Building(0, (await log_state(self)).last_seq)
         self._reader = self.log.read(self.core.filters, 0)
         count = 0
-        while True:
+
+        async def seen(events: list[Recorded]) -> None:
+            if events[-1].seq > before and self._observe is not None:
+                await self._observe(events)  # what came meanwhile is news; what was seen before is not
+            elif self._seen_before is not None:
+                self._seen_before()
+
+        while not self._stopping:
             events = await self._reader.batch(BATCH_MAX, 1.0)
             if events:
-                self.fold(events)
                 count += len(events)
-                if events[-1].seq > before and self._observe is not None:
-                    await self._observe(events)  # what came meanwhile is news; what was seen before is not
-                elif self._seen_before is not None:
-                    self._seen_before()
+                failed = self.fold(events)
+                if failed is not None:
+                    await self.mender.mend(events, failed, seen)
+                else:
+                    await seen(events)
             if self._uncommitted >= COMMIT_EVENTS:
                 self.flush()
             if self._reader.caught_up:
                 break
         if self._beside is not None:
             await self._beside()
+        while self._letters and not self._stopping:  # what this fold skipped counts once its letters are there
+            await asyncio.sleep(AGAIN_S)
         self.flush()
+        self.building = None
         done, self._rebuild = self._rebuild, None
+        if self._stopping:
+            done.set_exception(RuntimeError(f"{self.name} was stopped while it folded the log anew"))
+            return
         done.set_result(
             {
                 "service": self.name,
@@ -259,24 +387,12 @@ class FoldLoop:
                 "events": count,
                 "seconds": round(time.monotonic() - started, 3),
                 "checkpoint": self.projection.checkpoint,
-                "checksum": self.projection.checksum(),
+                "checksum": await asyncio.to_thread(self.projection.checksum_beside),
+                "skipped": [skipped._asdict() for skipped in self.projection.skipped],
             }
         )
 
     async def status(self) -> dict[str, Any]:
+        """See fold_status.py."""
         self.flush()
-        last = await self.log.last_seq()
-        return {
-            "service": self.name,
-            "instance": self.presence.replicas.me if self.presence else "",
-            "replicas": list(self.presence.replicas.names) if self.presence else [],
-            "host": socket.gethostname(),
-            "live": self.live.is_set(),
-            "checkpoint": self.projection.checkpoint,
-            "log_last": last,
-            "folded": self.folded,
-            "appended": self.appended,
-            "conflicts": self.conflicts,
-            "poisoned": self.poisoned,
-            "in_flight": self._in_flight,
-        }
+        return await status(self)

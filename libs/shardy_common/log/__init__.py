@@ -2,8 +2,19 @@
 
 from shardy_common.log.jetstream import JetStreamLog
 from shardy_common.log.memory import MemoryLog
-from shardy_common.log.projection import Projection, Table
-from shardy_common.log.types import Append, Appended, Conflict, EventLog, Outcome, Reader, Recorded, Unknown, read_all
+from shardy_common.log.projection import Projection, Skipped, Table
+from shardy_common.log.types import (
+    Append,
+    Appended,
+    Conflict,
+    EventLog,
+    LogState,
+    Outcome,
+    Reader,
+    Recorded,
+    Unknown,
+    read_all,
+)
 
 __all__ = [
     "Append",
@@ -11,11 +22,13 @@ __all__ = [
     "Conflict",
     "EventLog",
     "JetStreamLog",
+    "LogState",
     "MemoryLog",
     "Outcome",
     "Projection",
     "Reader",
     "Recorded",
+    "Skipped",
     "Table",
     "Unknown",
     "read_all",

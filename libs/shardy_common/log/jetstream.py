@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -15,7 +15,7 @@ from shardy_common.errors import Refused
 from shardy_common.log.appender import Appender
 from shardy_common.log.client import LogClient, connect, header_value
 from shardy_common.log.reader import JetStreamReader, recorded
-from shardy_common.log.types import Append, Outcome, Recorded
+from shardy_common.log.types import Append, LogState, Outcome, Recorded
 from shardy_common.wire import subjects
 
 FOUND_MAX = 10_000
@@ -58,19 +58,32 @@ class JetStreamLog:
     def read(self, filters: Sequence[str], after: int) -> JetStreamReader:
         return JetStreamReader(self.client, self.stream, filters, after)
 
+    @property
+    def on_break(self) -> list[Callable[[], None]]:
+        return self.client.on_break
+
     async def last_seq(self) -> int:
         """Sequence of the newest event in the whole stream."""
+        return (await self.state()).last_seq
+
+    async def state(self) -> LogState:
+        """The identity is the time when the stream was made, to the nanosecond: the server keeps it with the stream's
+        files, so it comes back with them. NatsError when the stream cannot be asked just now."""
         reply = await self.client.request(f"$JS.API.STREAM.INFO.{self.stream}", b"", timeout=5)
-        return int(json.loads(reply.data)["state"]["last_seq"])
+        info = json.loads(reply.data)
+        if "error" in info:
+            raise NatsError(f"the stream {self.stream} cannot be asked: {info['error'].get('description')}")
+        state = info["state"]
+        at_ms = _ms(state["first_ts"]) if state["messages"] else 0
+        return LogState(str(info["created"]), int(state["first_seq"]), int(state["last_seq"]), at_ms)
 
     async def get(self, seq: int) -> Recorded | None:
         """One event by its sequence; None when there is none."""
-        message = await self._message({"seq": seq})
-        if message is None:
-            return None
-        headers = base64.b64decode(message.get("hdrs", "")) or None
-        at_ms = int(datetime.fromisoformat(message["time"][:19] + "+00:00").timestamp() * 1000)
-        return recorded(message["subject"].encode(), seq, at_ms, base64.b64decode(message.get("data", "")), headers)
+        return _read(await self._message({"seq": seq}))
+
+    async def last(self, subject: str) -> Recorded | None:
+        """The newest event on exactly this subject; None when there is none."""
+        return _read(await self._message({"last_by_subj": subject}))
 
     async def find(self, subject: str, after: int, msg_id: str) -> int | None:
         """See EventLog. A subject has few messages; past FOUND_MAX of them it is given up."""
@@ -150,3 +163,17 @@ class JetStreamLog:
         if error is not None and error.get("code") != 503:
             raise RuntimeError(f"the log refused new subjects in its stream: {error.get('description')}")
         return error is None
+
+
+def _read(message: dict[str, Any] | None) -> Recorded | None:
+    if message is None:
+        return None
+    headers = base64.b64decode(message.get("hdrs", "")) or None
+    data = base64.b64decode(message.get("data", ""))
+    return recorded(message["subject"].encode(), int(message["seq"]), _ms(message["time"]), data, headers)
+
+
+def _ms(time: str) -> int:
+    """Unix milliseconds of a time as the server writes it: UTC, with up to nine digits of a second, zeros left out."""
+    seconds = int(datetime.fromisoformat(time[:19] + "+00:00").timestamp())
+    return seconds * 1000 + int((time[20:].rstrip("Z") + "000")[:3])

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Callable, Sequence
 
-from shardy_common.log.types import Append, Appended, Conflict, Outcome, Recorded
+from shardy_common.log.types import Append, Appended, Conflict, LogState, Outcome, Recorded
 from shardy_common.wire.events import Event, decode, encode
 
 
@@ -19,6 +20,8 @@ class MemoryLog:
         self._last: dict[tuple[str, str], int] = {}
         self._ids: dict[str, int] = {}
         self._grown = asyncio.Event()
+        self.identity = secrets.token_hex(8)
+        self.on_break: list[Callable[[], None]] = []
 
     def append_now(self, item: Append) -> Outcome:
         subject = item.event.subject
@@ -47,6 +50,12 @@ class MemoryLog:
     async def last_seq(self) -> int:
         return len(self.events)
 
+    async def state(self) -> LogState:
+        return LogState(self.identity, 1, len(self.events), self.events[0].at_ms if self.events else 0)
+
+    async def last(self, subject: str) -> Recorded | None:
+        return next((event for event in reversed(self.events) if event.subject == subject), None)
+
     async def get(self, seq: int) -> Recorded | None:
         return self.events[seq - 1] if 0 < seq <= len(self.events) else None
 
@@ -65,6 +74,10 @@ class MemoryReader:
     @property
     def caught_up(self) -> bool:
         return self._at >= len(self._log.events)
+
+    @property
+    def behind(self) -> int:
+        return max(len(self._log.events) - self._at, 0)
 
     def take(self, max_events: int) -> list[Recorded]:
         out: list[Recorded] = []

@@ -51,6 +51,10 @@ class JetStreamReader:
     def caught_up(self) -> bool:
         return not self._broken and self._server_pending == 0 and not self._backlog
 
+    @property
+    def behind(self) -> int | None:
+        return None if self._broken else len(self._backlog) + self._server_pending
+
     async def batch(self, max_events: int, timeout_s: float) -> list[Recorded]:
         deadline = time.monotonic() + timeout_s
         while not self._backlog:

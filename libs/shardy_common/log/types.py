@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -62,15 +62,35 @@ class Recorded:
     error: str = ""
 
 
+@dataclass(slots=True, frozen=True)
+class LogState:
+    """identity: of this very log: one that was made anew under the same name has another. It survives restarts, a
+    restored store and a purge of the oldest events. first_seq: of the oldest event that is kept; at_ms: its time, 0
+    where there is none."""
+
+    identity: str
+    first_seq: int
+    last_seq: int
+    at_ms: int = 0
+
+
 class EventLog(Protocol):
+    on_break: list[Callable[[], None]]  # called when the connection is lost, and again when it is back
+
     async def append(self, items: Sequence[Append]) -> list[Outcome]:
         """Pipelined; outcomes in the order of items. Never raises for a conflict or a lost connection."""
         ...
 
     def read(self, filters: Sequence[str], after: int) -> Reader: ...
 
+    async def state(self) -> LogState: ...
+
     async def get(self, seq: int) -> Recorded | None:
         """One event by its sequence; None when there is none."""
+        ...
+
+    async def last(self, subject: str) -> Recorded | None:
+        """The newest event on exactly this subject; None when there is none."""
         ...
 
     async def find(self, subject: str, after: int, msg_id: str) -> int | None:
@@ -87,6 +107,12 @@ class Reader(Protocol):
     @property
     def caught_up(self) -> bool:
         """Nothing that was in the log when last heard is still unread."""
+        ...
+
+    @property
+    def behind(self) -> int | None:
+        """Events that were in the log when last heard and are still unread, with those that no filter takes; None while
+        that is not known."""
         ...
 
     async def close(self) -> None: ...

@@ -1,0 +1,211 @@
+"""What a fold loop does when its core or its log is not what it should be.
+
+An event that the core cannot fold is tried again a few times, with growing delays, each time from the state before it:
+a half applied event never stays. Then the fold goes on without it. It is skipped by this service alone; its dead letter
+stands in the log and the projection remembers it, so neither a restart nor another replica tries for ever.
+
+A projection that was folded from another log, or from events that this log has lost, is thrown away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+from nats.errors import Error as NatsError
+
+from shardy_common import letters
+from shardy_common.log import LogState, Recorded
+from shardy_common.wire.events import DlqRecorded
+
+if TYPE_CHECKING:
+    from shardy_common.service import FoldLoop
+
+TRIES = 5  # of an event, before the fold goes on without it
+FIRST_S = 0.1  # before the second try, and doubled before each further one
+SKIPPED_MAX = 100  # events that a projection may miss: more say that the program is broken, not the events
+STILL_S = 30.0  # longest pause between two tries of a service that stands still at the next one
+ASK_S, ASK_S_MAX = 0.1, 5.0  # pauses before the log is asked again for its state, doubled
+log = logging.getLogger("shardy.service")
+Seen = Callable[[list[Recorded]], Awaitable[None]]
+
+
+class Failed(NamedTuple):
+    """A core could not fold an event of a batch."""
+
+    recorded: Recorded
+    error: Exception
+
+
+class Standing(NamedTuple):
+    """An event that is being tried again: status shows it."""
+
+    seq: int
+    subject: str
+    tries: int
+    error: str
+
+
+def is_handlers(error: Exception) -> bool:
+    """Whether a core's exception is about the event: a machine without memory or disk is not, and ends the process."""
+    return not isinstance(error, (MemoryError, OSError, sqlite3.Error))
+
+
+class Mender:
+    """Folds a batch in which the core failed. standing: what it is trying; unread: events that wait behind that."""
+
+    def __init__(self, loop: FoldLoop) -> None:
+        self._loop = loop
+        self.standing: Standing | None = None
+        self.unread = 0
+
+    async def mend(self, events: list[Recorded], failed: Failed | None, seen: Seen | None) -> None:
+        """Fold all of the batch but what cannot be folded. seen: told of what was folded, in order, piece by piece."""
+        loop = self._loop
+        while failed is not None:
+            at = next(i for i, recorded in enumerate(events) if recorded is failed.recorded)
+            self.unread = len(events) - at
+            loop.begin_again()
+            before, events = events[:at], events[at + 1 :]
+            if before:
+                await self._again(before, seen)
+            loop.flush()  # so that the state before the event need not be made of so much again
+            if await self._tried(failed) and seen is not None:
+                await seen([failed.recorded])
+            self.standing, self.unread = None, len(events)
+            if loop.interrupted:
+                return
+            failed = loop.fold(events) if events else None
+        self.unread = 0
+        if events and seen is not None:
+            await seen(events)
+
+    async def _again(self, events: list[Recorded], seen: Seen | None) -> None:
+        """What was folded before the event that failed, once more: a core that throws now is no function of its log."""
+        failed = self._loop.fold(events)
+        if failed is not None:
+            raise failed.error
+        if seen is not None:
+            await seen(events)
+
+    async def _tried(self, failed: Failed) -> bool:
+        """Whether the event could be folded after all. The core stands before it, and stands before or behind it in
+        the end: whoever reads meanwhile sees no half of it."""
+        loop, recorded, error = self._loop, failed.recorded, failed.error
+        tries, known = 1, await self._known(recorded)
+        while not loop.interrupted:
+            entry = letters.handler_entry(loop.name, recorded.seq)
+            if known or tries >= TRIES:
+                if loop.skipped_count < SKIPPED_MAX:
+                    log.error("%s goes on without event %d (%s)", loop.name, recorded.seq, entry, exc_info=error)
+                    loop.skip(recorded, error, tries, known)
+                    return False
+                if tries <= TRIES or known:
+                    log.error("%s skipped %d events and stands still at %d", loop.name, SKIPPED_MAX, recorded.seq)
+                known = False
+            words = f"{type(error).__name__} at {letters.place_of(error.__traceback__)}: {letters.one_line(str(error))}"
+            self.standing = Standing(recorded.seq, recorded.subject, tries, words)
+            await loop.pause(min(FIRST_S * 2 ** min(tries - 1, 20), STILL_S))
+            again = loop.fold([recorded])
+            if again is None:
+                return True
+            loop.begin_again()
+            error, tries = again.error, tries + 1
+        return False
+
+    async def _known(self, recorded: Recorded) -> bool:
+        """Whether this version of the program has failed at the event before, so that its letter is in the log."""
+        subject = f"{DlqRecorded.name}.{letters.handler_entry(self._loop.name, recorded.seq)}"
+        try:
+            letter = await self._loop.log.last(subject)
+        except (NatsError, TimeoutError, OSError):
+            return False  # asked for nothing but speed: the letter's append tells too
+        event = letter.event if letter is not None else None
+        return isinstance(event, DlqRecorded) and event.evidence.get("version") == letters.package_version()
+
+
+# -- the log that a projection is of ----------------------------------------------------------------------------------
+
+
+def anchor_of(recorded: Recorded) -> str:
+    """An event in few words: in another history of the log another one stands in its place."""
+    return f"{recorded.at_ms} {recorded.subject}"
+
+
+async def log_state(loop: FoldLoop) -> LogState:
+    """Of the loop's log, asked until it answers."""
+    pause_s = ASK_S
+    while True:
+        try:
+            state: LogState = await loop.log.state()
+            return state
+        except (NatsError, TimeoutError, OSError):
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, ASK_S_MAX)
+
+
+async def fits(loop: FoldLoop) -> LogState:
+    """Throw the projection away, and snapshot after snapshot, until what is left is of the loop's log."""
+    while True:
+        state = await log_state(loop)
+        try:
+            why = await _another(loop, state, loop.projection.origin.checkpoint, loop.projection.origin.anchor)
+        except (NatsError, TimeoutError, OSError):
+            continue
+        if not why:
+            loop.projection.adopt(state.identity)
+            return state
+        log.warning("%s: the projection is thrown away and folded anew: %s", loop.name, why)
+        loop.projection.discard()
+
+
+async def _another(loop: FoldLoop, state: LogState, seq: int, anchor: str) -> str:
+    """Why what was folded up to seq is not of the log as it is now; empty when it is."""
+    known = loop.projection.origin.log
+    if known and known != state.identity:
+        return f"it is of a log that was made at {known}, and this one was made at {state.identity}"
+    if seq > state.last_seq:
+        return f"it has event {seq}, and the log ends at {state.last_seq}: the log was restored, or lost its end"
+    if anchor and seq >= state.first_seq:
+        found = await loop.log.get(seq)
+        if found is not None and anchor_of(found) != anchor:
+            return f"its event {seq} is another one than the log's: the log was restored, and went on differently"
+    return ""
+
+
+def watched(loop: FoldLoop) -> Callable[[], None]:
+    """From now on look at the log whenever the connection to it is back: it may have been replaced meanwhile. Returns
+    how to end that."""
+    looking: set[asyncio.Task[None]] = set()
+
+    async def look() -> None:
+        state = await log_state(loop)
+        last = loop.last
+        if last is None:
+            seq, anchor = loop.projection.origin.checkpoint, loop.projection.origin.anchor
+        else:
+            seq, anchor = last.seq, anchor_of(last)
+        try:
+            why = await _another(loop, state, seq, anchor)
+        except (NatsError, TimeoutError, OSError):
+            return  # away again: the next connection brings the next look
+        if why:
+            loop.another_log = why
+            loop.wake()
+
+    def broke() -> None:
+        if not looking:
+            task = asyncio.get_running_loop().create_task(look())
+            looking.add(task)
+            task.add_done_callback(looking.discard)
+
+    def end() -> None:
+        loop.log.on_break.remove(broke)
+        for task in looking:
+            task.cancel()
+
+    loop.log.on_break.append(broke)
+    return end
