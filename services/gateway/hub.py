@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections import deque
 from dataclasses import dataclass
 from typing import Any
@@ -96,7 +95,7 @@ class Hub:
                 session.close(CloseSession(4403, f"a wrong result was proven (task {fraud.task}, row {fraud.row})"))
 
     def _lend(self, session: Session, lent: list[tuple[TaskView, ev.Lease]]) -> None:
-        now_ms = time.time_ns() // 1_000_000
+        now_ms = self.log.now_ms()
         params: dict[str, dict[str, Any]] = {}
         entries: list[dict[str, Any]] = []
         carry: list[list[Any]] = []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import random
-import time
 
 from shardy_common.log import Append, JetStreamLog, Projection
 from shardy_common.presence import Presence
@@ -34,7 +33,7 @@ async def build(settings: MatchmakerSettings, event_log: JetStreamLog) -> FoldLo
         return MatchmakerCore(Matchmaker(allow_same_address=settings.allow_same_address, owns=presence.replicas.owns))
 
     async def react() -> None:
-        loop.propose(loop.core.matchmaker.decide(time.time_ns() // 1_000_000, rng))  # type: ignore[attr-defined]
+        loop.propose(loop.core.matchmaker.decide(event_log.now_ms(), rng))  # type: ignore[attr-defined]
 
     def settled(item: Append, accepted: bool) -> None:
         loop.core.matchmaker.settled(item, accepted)  # type: ignore[attr-defined]

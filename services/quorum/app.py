@@ -70,7 +70,7 @@ async def build(settings: QuorumSettings, event_log: JetStreamLog) -> FoldLoop:
             loop.propose(loop.core.quorum.canaries.drafted(draft))  # type: ignore[attr-defined]
 
     async def react() -> None:
-        now_ms = time.time_ns() // 1_000_000
+        now_ms = event_log.now_ms()
         appends, examinations = loop.core.quorum.decide(now_ms)  # type: ignore[attr-defined]
         loop.propose(appends)
         waiting.extend(examinations)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
@@ -13,6 +14,7 @@ from nats.errors import Error as NatsError
 
 from shardy_common.errors import Refused
 from shardy_common.log.appender import Appender
+from shardy_common.log.clock import LogClock
 from shardy_common.log.client import LogClient, connect, header_value
 from shardy_common.log.reader import JetStreamReader, recorded
 from shardy_common.log.types import Append, LogState, Outcome, Recorded
@@ -28,6 +30,7 @@ class JetStreamLog:
         self.client = client
         self.stream = stream
         self.appender = Appender(client)
+        self.clock = LogClock()
 
     @classmethod
     async def open(
@@ -56,7 +59,12 @@ class JetStreamLog:
         return await self.appender.append(items)
 
     def read(self, filters: Sequence[str], after: int) -> JetStreamReader:
-        return JetStreamReader(self.client, self.stream, filters, after)
+        return JetStreamReader(self.client, self.stream, filters, after, self.clock)
+
+    def now_ms(self) -> int:
+        """The time by the log's clock (log/clock.py), as far as this process has read; its own before that."""
+        now_ms = self.clock.now_ms(time.monotonic())
+        return time.time_ns() // 1_000_000 if now_ms is None else now_ms
 
     @property
     def on_break(self) -> list[Callable[[], None]]:

@@ -13,21 +13,25 @@ import secrets
 import time
 from collections import deque
 from collections.abc import Sequence
+from datetime import datetime
 
 from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
 
+from shardy_common.log.clock import LogClock
 from shardy_common.log.client import LogClient, header_value
 from shardy_common.log.types import Recorded
 from shardy_common.wire.events import UndecodableEvent, decode
 
 RARE = ("fraud.", "task.unresolved.", "job.reopened.", "dlq.", "verifier.", "proof.", "gateway.")
 _HEARTBEAT_S = 2.0
+_UNKNOWN = 1 << 62
 _BACKLOG_MAX = 20_000  # decoded later, so this bounds raw bytes: flow control stops the server well before
 
 
 class JetStreamReader:
-    def __init__(self, client: LogClient, stream: str, filters: Sequence[str], after: int) -> None:
+    def __init__(self, client: LogClient, stream: str, filters: Sequence[str], after: int, clock: LogClock) -> None:
+        self._clock = clock
         self._client, self._stream, self._filters = client, stream, list(filters)
         # Catching up, a consumer with several filters costs the server about 370 µs a message, one with one filter or
         # none 5 µs (nats-server 2.15). So several filters are applied here, unless nearly nothing passes them.
@@ -39,6 +43,7 @@ class JetStreamReader:
         self._backlog: deque[tuple[bytes, int, int, bytes, bytes | None]] = deque()
         self._arrived = asyncio.Event()
         self._consumer_seq = 0
+        self._news_after = _UNKNOWN  # of this consumer, later messages were appended after it was made
         self._server_pending = 1
         self._flow_replies: list[bytes] = []
         self._heard = 0.0
@@ -109,6 +114,7 @@ class JetStreamReader:
         # The server may deliver before its answer to the request is read: what comes early must count, or it would be
         # missed until the next heartbeat shows the gap.
         self._consumer_seq, self._server_pending, self._broken = 0, 1, False
+        self._news_after = _UNKNOWN
         config = {
             "stream_name": self._stream,
             "config": {
@@ -139,6 +145,8 @@ class JetStreamReader:
             self._broken = True
             await asyncio.sleep(0.2)  # no leader yet, or the stream is still being made
             return
+        self._news_after = int(answer["num_pending"]) + int(answer["delivered"]["consumer_seq"])
+        self._clock.heard(_unix_ms(answer["created"]), time.monotonic())  # the last event may be old: this is now
         if self._consumer_seq == 0:  # messages that came already know better what is left
             self._server_pending = max(int(answer.get("num_pending", 0)), 0)
         self._heard = time.monotonic()
@@ -169,6 +177,8 @@ class JetStreamReader:
         self._consumer_seq = consumer_seq
         self._after = int(token[5])
         self._server_pending = int(token[8])
+        if consumer_seq > self._news_after:
+            self._clock.heard(int(token[7]) // 1_000_000, self._heard)
         name = subject[: subject.rfind(b".")]
         wanted = self._wanted.get(name)
         if wanted is None:
@@ -184,6 +194,12 @@ class JetStreamReader:
             replies, self._flow_replies = self._flow_replies, []
             for reply in replies:
                 await self._client.publish(reply.decode(), b"")
+
+
+def _unix_ms(text: str) -> int:
+    """Milliseconds of a time as nats-server writes it: in UTC, with up to nine decimals of a second."""
+    whole = int(datetime.fromisoformat(text[:19] + "+00:00").timestamp()) * 1000
+    return whole + int(text[20:-1].ljust(3, "0")[:3]) if text[19] == "." else whole
 
 
 def _matches(pattern: str, name: bytes) -> bool:

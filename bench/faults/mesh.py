@@ -1,0 +1,320 @@
+"""A mesh to be hurt: stack, workers and clients of one process, and the check of what they saw.
+
+Faults are the caller's; `in_peace` waits until everything acknowledged has ended, asks every gateway for all of it once
+more, and holds the whole history against the log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import json
+import os
+import signal
+import sqlite3
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar
+
+import httpx
+
+from bench.faults.history import Seen, Story, Violation, violations
+from bench.faults.load import IMPATIENT, Client, History, look
+from shardy_client import AsyncMesh
+from shardy_common.log import JetStreamLog, Projection, Recorded, Table, read_all
+from shardy_common.replies import rebuild, statuses
+from shardy_common.stack import SERVICES, Stack
+from shardy_common.wire import events as ev
+from shardy_common.wire import subjects
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+PATIENCE_S = 120.0  # nothing here measures speed: the machine may be busy with other work
+ENV = {"SHARDY_CANARY_EVERY": "0", "SHARDY_FAILED_AUTH_BURST": "100000"}
+Found = TypeVar("Found")
+
+
+async def until(look_: Callable[[], Awaitable[Found]], what: str, seconds: float = PATIENCE_S) -> Found:
+    """The first truthy answer; what breaks meanwhile is what a mesh under faults does."""
+    deadline = time.monotonic() + seconds
+    error: Exception | None = None
+    while True:
+        try:
+            if found := await look_():
+                return found
+        except (httpx.HTTPError, OSError, TimeoutError) as broken:
+            error = broken
+        if time.monotonic() > deadline:
+            raise AssertionError(f"never happened: {what} ({error!r})")
+        await asyncio.sleep(0.1)
+
+
+@contextlib.asynccontextmanager
+async def opened_log(stack: Stack) -> AsyncIterator[JetStreamLog]:
+    """The log of a stack, with the right to read all of it."""
+    log = await JetStreamLog.open(stack.nats_url, name="observer", user="shardy", password=stack.nats_password)
+    try:
+        yield log
+    finally:
+        await log.close()
+
+
+async def read_log(stack: Stack) -> list[Recorded]:
+    """Every event up to now."""
+    async with opened_log(stack) as log:
+        reader = log.read(subjects.STREAM_SUBJECTS, 0)
+        events = [recorded async for recorded in read_all(reader)]
+        await reader.close()
+    return events
+
+
+class Crew:
+    """Worker processes. Names, keys and what was acknowledged survive their deaths."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.processes: dict[str, asyncio.subprocess.Process] = {}
+        self.ids: dict[str, str] = {}
+        self._argv: dict[str, list[str]] = {}
+
+    async def start(
+        self, name: str, url: str, delay_ms: float = 5.0, *, lies: bool = False, prefix: tuple[str, ...] = ()
+    ) -> None:
+        """prefix: a command that runs the worker elsewhere, such as in a network namespace."""
+        module = [sys.executable, "-m", "bench.faults.worker", url, name]
+        files = [str(self.folder / f"{name}.{suffix}") for suffix in ("key", "kept")]
+        self._argv[name] = [*prefix, *module, *files, str(delay_ms), *(["lies"] if lies else [])]
+        await self.again(name)
+
+    async def again(self, name: str) -> None:
+        """Start it as it was started before."""
+        with open(self.folder / f"{name}.log", "ab") as log:  # noqa: ASYNC230 - a moment
+            process = await asyncio.create_subprocess_exec(
+                *self._argv[name],
+                cwd=ROOT,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=log,
+                preexec_fn=_die_with_us(),
+            )
+        self.processes[name] = process
+        assert process.stdout is not None
+        self.ids[name] = (await process.stdout.readline()).decode().strip()
+        assert self.ids[name], f"worker {name} did not start: see {self.folder / (name + '.log')}"
+
+    def kill(self, name: str) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            self.processes[name].kill()
+
+    async def stop(self) -> None:
+        for process in self.processes.values():
+            with contextlib.suppress(ProcessLookupError):
+                process.send_signal(signal.SIGCONT)
+                process.terminate()
+        for process in self.processes.values():
+            try:
+                await asyncio.wait_for(process.wait(), 10)
+            except TimeoutError:
+                process.kill()
+                await process.wait()
+
+    def kept(self) -> list[Seen]:
+        """What was acknowledged to all of them. The last line of a killed one may be half."""
+        found = []
+        for name, worker in self.ids.items():
+            path = self.folder / f"{name}.kept"
+            for line in path.read_text().splitlines() if path.exists() else ():
+                lease, _, digest = line.partition(" ")
+                if len(digest) == 64:
+                    found.append(Seen(0.0, worker, "kept", lease=lease, digest=digest))
+        return found
+
+
+def _die_with_us() -> Callable[[], None] | None:
+    """On Linux the kernel ends the worker with this process, however that ends."""
+    if not sys.platform.startswith("linux"):
+        return None
+    libc = ctypes.CDLL(None)
+    return lambda: libc.prctl(1, signal.SIGKILL)
+
+
+class Mesh:
+    """`async with Mesh(folder, stack) as mesh:` has a started stack, workers, and clients once `load` is called."""
+
+    def __init__(self, folder: Path, stack: Stack, *, seed: int = 1) -> None:
+        self.stack, self.crew, self.history = stack, Crew(folder), History()
+        self.liars: set[str] = set()
+        self.seed = seed
+        self._stopping = asyncio.Event()
+        self._clients: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> Mesh:
+        await self.stack.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.rest()
+        await self.crew.stop()
+        await self.stack.stop()
+
+    # -- work ---------------------------------------------------------------------------------------------------------
+
+    async def join(self, *names: str, gateway: int = 0, delay_ms: float = 5.0) -> None:
+        """Workers that join and get a tier."""
+        for name in names:
+            await self.crew.start(name, self.stack.urls[gateway], delay_ms)
+        await until(lambda: self.tiered(*names), f"{', '.join(names)} joined")
+
+    async def tiered(self, *names: str) -> bool:
+        async with self.api() as http:
+            listed = (await http.get("/v1/workers?limit=500")).json()["workers"]
+        there = {w["id"] for w in listed if w["present"] and w["tier"]}
+        return {self.crew.ids[name] for name in names} <= there
+
+    def load(self, clients: int = 3, *, rows: int = 8, pause_s: float = 0.1) -> None:
+        """Clients that ask for jobs until `rest`."""
+        self._stopping.clear()
+        for number in range(clients):
+            seed = self.seed * 1_000 + len(self._clients)
+            name = f"client-{len(self._clients)}"
+            client = Client(name, self.history, lambda: self.stack.urls, self.stack.api_key, seed, rows, pause_s)
+            self._clients.append(asyncio.create_task(client.run(self._stopping), name=f"{name}-{number}"))
+
+    async def rest(self) -> None:
+        """No new jobs."""
+        self._stopping.set()
+        await asyncio.gather(*self._clients)
+
+    def api(self, *, operator: bool = False, url: str = "") -> httpx.AsyncClient:
+        key = self.stack.operator_key if operator else self.stack.api_key
+        headers = {"Authorization": f"Bearer {key}"}
+        return httpx.AsyncClient(base_url=url or self.stack.url, headers=headers, timeout=30, trust_env=False)
+
+    # -- what goes on -------------------------------------------------------------------------------------------------
+
+    async def verified(self) -> int:
+        """Tasks verified in all, by the first gateway's ledger."""
+        return sum(1 for r in await read_log(self.stack) if isinstance(r.event, ev.TaskVerified))
+
+    async def goes_on(self, more: int = 10) -> None:
+        """Wait until so many further tasks are verified."""
+        before = await self.verified()
+
+        async def grown() -> bool:
+            return await self.verified() >= before + more
+
+        await until(grown, f"{more} further tasks are verified")
+
+    async def live(self) -> bool:
+        """Every replica of every service answers, follows the log to its end, and sees the others."""
+        wanted: dict[str, set[str]] = {}
+        for name in self.stack.processes.keys() - {"nats-server"}:
+            service = next(s for s in sorted(SERVICES, key=len, reverse=True) if name.startswith(s))
+            wanted.setdefault(service, set()).add(name.removeprefix(service).removeprefix("-") or "0")
+        async with opened_log(self.stack) as log:
+            for service, instances in wanted.items():
+                found = await statuses(log.client, service)
+                if {s["instance"] for s in found} != instances:
+                    return False
+                if not all(s["live"] and set(s["replicas"]) == instances for s in found):
+                    return False
+        return True
+
+    # -- the check ----------------------------------------------------------------------------------------------------
+
+    async def in_peace(self, *, rebuilt: tuple[str, ...] = ()) -> list[Recorded]:
+        """Stop the clients, wait for the end of everything acknowledged, read it again everywhere, and check. rebuilt:
+        services whose projection is compared with a replay. The log; AssertionError names every violation."""
+        await self.rest()
+        await until(self.live, "every service is live")
+        await self._read_again()
+        checksums = await self._checksums(rebuilt)
+        log = await read_log(self.stack)
+        credit = await self._credit()
+        liars = frozenset(self.crew.ids[name] for name in self.liars)
+        seen = [*self.history.seen, *self.crew.kept()]
+        found = violations(Story(seen, log, liars=liars, credit=credit, checksums=checksums))
+        assert not found, words(found)
+        assert self.history.jobs(), "nothing was asked of this mesh: the check says nothing"
+        return log
+
+    async def _read_again(self) -> None:
+        for url in self.stack.urls:
+            async with AsyncMesh(url, self.stack.api_key, patience=IMPATIENT) as mesh:
+                for job in self.history.jobs():
+                    deadline = time.monotonic() + PATIENCE_S
+                    while not await look(self.history, f"reader-{url}", mesh, job) and time.monotonic() < deadline:
+                        await asyncio.sleep(0.2)
+                    await look(self.history, f"reader-{url}", mesh, job, final=True)
+
+    async def _credit(self) -> dict[str, int]:
+        async with self.api(operator=True) as http:
+            answer = (await http.get("/v1/credit?limit=1000")).json()
+        return {worker["worker"]: worker["ops"] for worker in answer["workers"]}
+
+    async def _checksums(self, services: tuple[str, ...]) -> dict[str, tuple[object, object]]:
+        """Live and replayed, of each replica; asked again while the log grows between the two."""
+        found: dict[str, tuple[object, object]] = {}
+        async with opened_log(self.stack) as log:
+            for service in services:
+                for _ in range(5):
+                    await asyncio.sleep(0.5)  # rows are written within COMMIT_S
+                    live = _checksums_of(self.stack.data_dir, service)
+                    replayed = {
+                        a["instance"]: (a["checkpoint"], a["checksum"]) for a in await rebuild(log.client, service)
+                    }
+                    if {i: at for i, (at, _) in replayed.items()} == {i: at for i, (at, _) in live.items()}:
+                        break
+                found[service] = live, replayed
+        return found
+
+
+def words(found: list[Violation]) -> str:
+    by_kind: dict[str, list[str]] = {}
+    for violation in found:
+        by_kind.setdefault(violation.kind, []).append(violation.text)
+    return "\n".join(f"{kind} ({len(texts)}): " + "; ".join(texts[:5]) for kind, texts in by_kind.items())
+
+
+def _checksums_of(data_dir: Path, service: str) -> dict[str, tuple[int, str]]:
+    """By instance: checkpoint and checksum of the files that running services keep, read beside them."""
+    found = {}
+    for path in sorted((data_dir / "projections").glob(f"{service}-*.db")):
+        with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=30)) as connection:
+            names = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name != '_meta'")
+            tables = []
+            for (name,) in names.fetchall():
+                columns = connection.execute(f"SELECT name FROM pragma_table_info('{name}') ORDER BY cid").fetchall()
+                tables.append(Table(name, {column: str for (column,) in columns}))
+            reader = object.__new__(Projection)  # its own opening would write; only the checksum is wanted
+            reader.tables, reader.connection = {t.name: t for t in tables}, connection
+            found[path.stem.removeprefix(f"{service}-")] = reader.checkpoint, reader.checksum()
+    return found
+
+
+def rss_mib(pid: int) -> float:
+    """Resident memory of a process; 0 where it has ended."""
+    with contextlib.suppress(OSError, ValueError, StopIteration):
+        status = Path(f"/proc/{pid}/status").read_text()
+        line = next(line for line in status.splitlines() if line.startswith("VmRSS:"))
+        return int(line.split()[1]) / 1024
+    return 0.0
+
+
+def dump(seen: list[Any], path: Path) -> None:
+    """The history as JSON lines, for whoever looks into a violation."""
+    path.write_text("".join(json.dumps({k: getattr(s, k) for k in s.__struct_fields__}) + "\n" for s in seen))
+
+
+def stop(pid: int) -> None:
+    os.kill(pid, signal.SIGSTOP)
+
+
+def resume(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGCONT)
