@@ -7,12 +7,15 @@ import base64
 import json
 from collections.abc import Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from nats.errors import Error as NatsError
 
 from shardy_common.errors import Refused
 from shardy_common.log.appender import Appender
+from shardy_common.log.archive import Archive, Extent, extent_of
+from shardy_common.log.archive_file import Message
 from shardy_common.log.client import LogClient, connect, header_value
 from shardy_common.log.reader import JetStreamReader, recorded
 from shardy_common.log.types import Append, Outcome, Recorded
@@ -22,11 +25,12 @@ FOUND_MAX = 10_000
 
 
 class JetStreamLog:
-    """Open with `await JetStreamLog.open(url, name=…)`; one per process."""
+    """Open with `await JetStreamLog.open(url, name=…)`; one per process. archive: the folder of archived epochs."""
 
-    def __init__(self, client: LogClient, stream: str) -> None:
+    def __init__(self, client: LogClient, stream: str, archive: Path | str | None = None) -> None:
         self.client = client
         self.stream = stream
+        self.archive = Archive(archive, stream) if archive is not None else None
         self.appender = Appender(client)
 
     @classmethod
@@ -39,6 +43,7 @@ class JetStreamLog:
         password: str = "",
         stream: str = subjects.STREAM,
         replicas: int = 1,
+        archive: Path | str | None = None,
     ) -> JetStreamLog:
         """Connect (waiting for the server as long as it takes) and make sure that the stream exists."""
         while True:
@@ -47,7 +52,7 @@ class JetStreamLog:
                 break
             except (NatsError, OSError):
                 await asyncio.sleep(0.2)
-        log = cls(client, stream)
+        log = cls(client, stream, archive)
         await log.appender.start()
         await log._ensure_stream(replicas)
         return log
@@ -56,24 +61,40 @@ class JetStreamLog:
         return await self.appender.append(items)
 
     def read(self, filters: Sequence[str], after: int) -> JetStreamReader:
-        return JetStreamReader(self.client, self.stream, filters, after)
+        return JetStreamReader(self.client, self.stream, filters, after, self.archive)
+
+    async def info(self) -> dict[str, Any]:
+        """Configuration and state of the stream, as the server tells them."""
+        reply = await self.client.request(f"$JS.API.STREAM.INFO.{self.stream}", b"", timeout=5)
+        return dict(json.loads(reply.data))
 
     async def last_seq(self) -> int:
         """Sequence of the newest event in the whole stream."""
-        reply = await self.client.request(f"$JS.API.STREAM.INFO.{self.stream}", b"", timeout=5)
-        return int(json.loads(reply.data)["state"]["last_seq"])
+        return int((await self.info())["state"]["last_seq"])
+
+    async def extent(self) -> Extent:
+        """How far the log was archived."""
+        return extent_of(await self.info())
 
     async def get(self, seq: int) -> Recorded | None:
-        """One event by its sequence; None when there is none."""
-        message = await self._message({"seq": seq})
-        if message is None:
+        """One event by its sequence, from stream or archive; None when there is none."""
+        found = await self._message({"seq": seq})
+        if found is not None:
+            return recorded(message_of(found))
+        extent = await self.extent()
+        if self.archive is None or not 0 < seq <= extent.through:
             return None
-        headers = base64.b64decode(message.get("hdrs", "")) or None
-        at_ms = int(datetime.fromisoformat(message["time"][:19] + "+00:00").timestamp() * 1000)
-        return recorded(message["subject"].encode(), seq, at_ms, base64.b64decode(message.get("data", "")), headers)
+        old = await asyncio.to_thread(self.archive.get, extent, seq)
+        return recorded(old) if old is not None else None
 
     async def find(self, subject: str, after: int, msg_id: str) -> int | None:
         """See EventLog. A subject has few messages; past FOUND_MAX of them it is given up."""
+        extent = await self.extent()
+        if self.archive is not None and after < extent.through:
+            seq = await asyncio.to_thread(self.archive.find, extent, subject, after, msg_id)
+            if seq is not None:
+                return seq
+            after = extent.through
         for _ in range(FOUND_MAX):
             message = await self._message({"seq": after + 1, "next_by_subj": subject})
             if message is None:
@@ -150,3 +171,16 @@ class JetStreamLog:
         if error is not None and error.get("code") != 503:
             raise RuntimeError(f"the log refused new subjects in its stream: {error.get('description')}")
         return error is None
+
+
+def message_of(found: dict[str, Any]) -> Message:
+    """A message as STREAM.MSG.GET tells it."""
+    headers = base64.b64decode(found.get("hdrs", "")) or None
+    payload = base64.b64decode(found.get("data", ""))
+    return Message(found["subject"].encode(), int(found["seq"]), ns_of(found["time"]), payload, headers)
+
+
+def ns_of(text: str) -> int:
+    """Nanoseconds since 1970 of a time in RFC 3339 with up to nine digits behind the point, in UTC."""
+    seconds = int(datetime.fromisoformat(text[:19] + "+00:00").timestamp())
+    return seconds * 1_000_000_000 + int(text[19:].strip(".Z").ljust(9, "0"))
