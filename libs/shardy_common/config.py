@@ -11,11 +11,13 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class Settings(BaseSettings):
-    """data_dir holds projections and blobs; nats_password_file wins over nats_password."""
+    """data_dir holds projections, blobs, and the archived part of the log, unless archive_dir names another folder for
+    it; nats_password_file wins over nats_password."""
 
     model_config = SettingsConfigDict(env_prefix="SHARDY_", frozen=True)
 
     data_dir: Path = Path(".data")
+    archive_dir: Path | None = None
     nats_url: str = "nats://127.0.0.1:4222"
     nats_user: str = ""
     nats_password: SecretStr = SecretStr("")
@@ -36,6 +38,10 @@ class Settings(BaseSettings):
 
     def projection_path(self, service: str) -> Path:
         return self.data_dir / "projections" / f"{service}-{self.instance}.db"
+
+    @property
+    def archive_path(self) -> Path:
+        return self.archive_dir or self.data_dir / "archive"
 
     @property
     def blob_dir(self) -> Path:

@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from shardy_common.config import Settings, configure_logging
-from shardy_common.log import JetStreamLog
+from shardy_common.log import ArchiveError, JetStreamLog
 from shardy_common.presence import Presence
 from shardy_common.service import FoldLoop
 from shardy_common.slots import SlotError, SomeSettings, settle
@@ -69,6 +69,7 @@ async def open_log(settings: Settings, service: str) -> JetStreamLog:
         user=settings.nats_user,
         password=settings.password,
         replicas=settings.stream_replicas,
+        archive=settings.archive_path,
     )
 
 
@@ -115,7 +116,10 @@ def main(service: str, settings: Settings, build: Build) -> None:
     configure_logging(service, settings.log_level)
     settings = slot(service, settings)
     relax_gc()
-    runner(serve(service, settings, build))
+    try:
+        runner(serve(service, settings, build))
+    except ArchiveError as error:  # no restart mends it: somebody must put the files back
+        sys.exit(f"{service}: {error}")
 
 
 def slot(service: str, settings: SomeSettings) -> SomeSettings:

@@ -18,7 +18,7 @@ from starlette.websockets import WebSocketClose
 from shardy_common import run
 from shardy_common.blobs import DirectoryStore
 from shardy_common.errors import Refused
-from shardy_common.log import Append, Appended, Conflict, JetStreamLog, Projection, Recorded
+from shardy_common.log import Append, Appended, ArchiveError, Conflict, JetStreamLog, Projection, Recorded
 from shardy_common.mesh_key import load_mesh_key
 from shardy_common.presence import Presence
 from shardy_common.receipts import Signer
@@ -232,6 +232,11 @@ async def _watched(what: str, work: Awaitable[None]) -> None:
         await work
     except asyncio.CancelledError:
         raise
+    except ArchiveError as error:  # no restart mends it: somebody must put the files back
+        log.error("the gateway stops: %s", error)
+        import os
+
+        os._exit(1)
     except BaseException:
         log.exception("%s failed; the gateway stops to be restarted", what)
         import os

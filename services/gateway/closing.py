@@ -13,7 +13,7 @@ from typing import TypeVar
 from nats.errors import Error as NatsError
 
 from shardy_common.errors import Refused, Transient
-from shardy_common.log import Append, Appended, Conflict
+from shardy_common.log import Append, Appended, ArchiveError, Conflict
 from shardy_common.tracing import child_traceparent
 from shardy_common.wire import events as ev
 from shardy_common.wire import subjects
@@ -150,3 +150,5 @@ async def _read(reading: Awaitable[Read]) -> Read:
         return await reading
     except (NatsError, TimeoutError, OSError):
         raise Transient("the event log does not answer; try again") from None
+    except ArchiveError as error:
+        raise replays.refused(str(error)) from None

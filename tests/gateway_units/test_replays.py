@@ -16,6 +16,7 @@ from shardy_common import kinds
 from shardy_common.carving import Cursor
 from shardy_common.engine import reference
 from shardy_common.errors import Refused
+from shardy_common.log.archive_file import Message
 from shardy_common.log.reader import recorded
 from shardy_common.wire import events as ev
 from shardy_common.wire.job import JobSpec, Pre, Tile
@@ -203,7 +204,7 @@ OLD = b'{"e":"job.failed/0","job":"j9","why":"an old word"}'
 
 
 def poison(data: bytes, subject: str = "job.failed.j9") -> Any:
-    return recorded(subject.encode(), 4, 1, data, None)
+    return recorded(Message(subject.encode(), 4, 1_000_000, data, None))
 
 
 def test_bytes_that_no_version_explains_are_refused_with_the_decoders_words() -> None:

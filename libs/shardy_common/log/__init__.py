@@ -1,5 +1,6 @@
 """The event log: append with optimistic concurrency, read in order, fold into projections."""
 
+from shardy_common.log.archive_file import ArchiveError
 from shardy_common.log.jetstream import JetStreamLog
 from shardy_common.log.memory import MemoryLog
 from shardy_common.log.projection import Projection, Skipped, Table
@@ -19,6 +20,7 @@ from shardy_common.log.types import (
 __all__ = [
     "Append",
     "Appended",
+    "ArchiveError",
     "Conflict",
     "EventLog",
     "JetStreamLog",

@@ -7,28 +7,31 @@ import base64
 import json
 import time
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from nats.errors import Error as NatsError
 
 from shardy_common.errors import Refused
 from shardy_common.log.appender import Appender
-from shardy_common.log.clock import LogClock
+from shardy_common.log.archive import Archive, Extent, extent_of
+from shardy_common.log.archive_file import Message
 from shardy_common.log.client import LogClient, connect, header_value
+from shardy_common.log.clock import LogClock
 from shardy_common.log.reader import JetStreamReader, recorded
-from shardy_common.log.types import Append, LogState, Outcome, Recorded
+from shardy_common.log.types import Append, LogState, Outcome, Recorded, ns_of
 from shardy_common.wire import subjects
 
 FOUND_MAX = 10_000
 
 
 class JetStreamLog:
-    """Open with `await JetStreamLog.open(url, name=…)`; one per process."""
+    """Open with `await JetStreamLog.open(url, name=…)`; one per process. archive: the folder of archived epochs."""
 
-    def __init__(self, client: LogClient, stream: str) -> None:
+    def __init__(self, client: LogClient, stream: str, archive: Path | str | None = None) -> None:
         self.client = client
         self.stream = stream
+        self.archive = Archive(archive, stream) if archive is not None else None
         self.appender = Appender(client)
         self.clock = LogClock()
 
@@ -42,6 +45,7 @@ class JetStreamLog:
         password: str = "",
         stream: str = subjects.STREAM,
         replicas: int = 1,
+        archive: Path | str | None = None,
     ) -> JetStreamLog:
         """Connect (waiting for the server as long as it takes) and make sure that the stream exists."""
         while True:
@@ -50,7 +54,7 @@ class JetStreamLog:
                 break
             except (NatsError, OSError):
                 await asyncio.sleep(0.2)
-        log = cls(client, stream)
+        log = cls(client, stream, archive)
         await log.appender.start()
         await log._ensure_stream(replicas)
         return log
@@ -59,7 +63,7 @@ class JetStreamLog:
         return await self.appender.append(items)
 
     def read(self, filters: Sequence[str], after: int) -> JetStreamReader:
-        return JetStreamReader(self.client, self.stream, filters, after, self.clock)
+        return JetStreamReader(self.client, self.stream, filters, after, self.clock, self.archive)
 
     def now_ms(self) -> int:
         """The time by the log's clock (log/clock.py), as far as this process has read; its own before that."""
@@ -70,6 +74,14 @@ class JetStreamLog:
     def on_break(self) -> list[Callable[[], None]]:
         return self.client.on_break
 
+    async def info(self) -> dict[str, Any]:
+        """Configuration and state of the stream, as the server tells them. NatsError when it cannot just now."""
+        reply = await self.client.request(f"$JS.API.STREAM.INFO.{self.stream}", b"", timeout=5)
+        info = dict(json.loads(reply.data))
+        if "error" in info:
+            raise NatsError(f"the stream {self.stream} cannot be asked: {info['error'].get('description')}")
+        return info
+
     async def last_seq(self) -> int:
         """Sequence of the newest event in the whole stream."""
         return (await self.state()).last_seq
@@ -77,24 +89,39 @@ class JetStreamLog:
     async def state(self) -> LogState:
         """The identity is the time when the stream was made, to the nanosecond: the server keeps it with the stream's
         files, so it comes back with them. NatsError when the stream cannot be asked just now."""
-        reply = await self.client.request(f"$JS.API.STREAM.INFO.{self.stream}", b"", timeout=5)
-        info = json.loads(reply.data)
-        if "error" in info:
-            raise NatsError(f"the stream {self.stream} cannot be asked: {info['error'].get('description')}")
+        info = await self.info()
         state = info["state"]
-        at_ms = _ms(state["first_ts"]) if state["messages"] else 0
+        at_ms = ns_of(state["first_ts"]) // 1_000_000 if state["messages"] else 0
         return LogState(str(info["created"]), int(state["first_seq"]), int(state["last_seq"]), at_ms)
 
+    async def extent(self) -> Extent:
+        """How far the log was archived."""
+        return extent_of(await self.info())
+
     async def get(self, seq: int) -> Recorded | None:
-        """One event by its sequence; None when there is none."""
-        return _read(await self._message({"seq": seq}))
+        """One event by its sequence, from stream or archive; None when there is none."""
+        found = await self._message({"seq": seq})
+        if found is not None:
+            return recorded(message_of(found))
+        extent = await self.extent()
+        if self.archive is None or not 0 < seq <= extent.through:
+            return None
+        old = await asyncio.to_thread(self.archive.get, extent, seq)
+        return recorded(old) if old is not None else None
 
     async def last(self, subject: str) -> Recorded | None:
         """The newest event on exactly this subject; None when there is none."""
-        return _read(await self._message({"last_by_subj": subject}))
+        found = await self._message({"last_by_subj": subject})
+        return recorded(message_of(found)) if found is not None else None
 
     async def find(self, subject: str, after: int, msg_id: str) -> int | None:
         """See EventLog. A subject has few messages; past FOUND_MAX of them it is given up."""
+        extent = await self.extent()
+        if self.archive is not None and after < extent.through:
+            seq = await asyncio.to_thread(self.archive.find, extent, subject, after, msg_id)
+            if seq is not None:
+                return seq
+            after = extent.through
         for _ in range(FOUND_MAX):
             message = await self._message({"seq": after + 1, "next_by_subj": subject})
             if message is None:
@@ -173,15 +200,8 @@ class JetStreamLog:
         return error is None
 
 
-def _read(message: dict[str, Any] | None) -> Recorded | None:
-    if message is None:
-        return None
-    headers = base64.b64decode(message.get("hdrs", "")) or None
-    data = base64.b64decode(message.get("data", ""))
-    return recorded(message["subject"].encode(), int(message["seq"]), _ms(message["time"]), data, headers)
-
-
-def _ms(time: str) -> int:
-    """Unix milliseconds of a time as the server writes it: UTC, with up to nine digits of a second, zeros left out."""
-    seconds = int(datetime.fromisoformat(time[:19] + "+00:00").timestamp())
-    return seconds * 1000 + int((time[20:].rstrip("Z") + "000")[:3])
+def message_of(found: dict[str, Any]) -> Message:
+    """A message as STREAM.MSG.GET tells it."""
+    headers = base64.b64decode(found.get("hdrs", "")) or None
+    payload = base64.b64decode(found.get("data", ""))
+    return Message(found["subject"].encode(), int(found["seq"]), ns_of(found["time"]), payload, headers)

@@ -3,6 +3,10 @@
 No acknowledgements: a service's position is the checkpoint that it commits together with its projection, so there
 is one truth about what it has seen (docs/adr/0002-checkpoints.md). A gap or a missed heartbeat makes a new consumer
 from the last sequence read. The flow-control reply is withheld while the caller lags: memory stays bounded.
+
+What was archived is read from its files first (archive.py): the stream says how far that is, and is asked after the
+consumer was made, so that a purge meanwhile is either waited for by whoever purges, or seen here. A sequence that is
+missing in the stream and not archived ends the reader with an ArchiveError: nothing is folded around a hole.
 """
 
 from __future__ import annotations
@@ -12,27 +16,41 @@ import json
 import secrets
 import time
 from collections import deque
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
 
-from shardy_common.log.clock import LogClock
+from shardy_common.log.archive import Archive, Extent, extent_of, missing, needed
+from shardy_common.log.archive_file import Head, Message, records
 from shardy_common.log.client import LogClient, header_value
-from shardy_common.log.types import Recorded
+from shardy_common.log.clock import LogClock
+from shardy_common.log.types import Recorded, ns_of
 from shardy_common.wire.events import UndecodableEvent, decode
 
 RARE = ("fraud.", "task.unresolved.", "job.reopened.", "dlq.", "verifier.", "proof.", "gateway.")
 _HEARTBEAT_S = 2.0
 _UNKNOWN = 1 << 62
+_LOOKED_MAX = 5_000  # archived events looked at before the event loop has its turn
 _BACKLOG_MAX = 20_000  # decoded later, so this bounds raw bytes: flow control stops the server well before
 
 
 class JetStreamReader:
-    def __init__(self, client: LogClient, stream: str, filters: Sequence[str], after: int, clock: LogClock) -> None:
+    """archive: where the events lie that were archived; without one, a log that has such ends the reader. clock: told
+    the times of what is news."""
+
+    def __init__(
+        self,
+        client: LogClient,
+        stream: str,
+        filters: Sequence[str],
+        after: int,
+        clock: LogClock,
+        archive: Archive | None = None,
+    ) -> None:
         self._clock = clock
-        self._client, self._stream, self._filters = client, stream, list(filters)
+        self._client, self._stream, self._filters, self._archive = client, stream, list(filters), archive
         # Catching up, a consumer with several filters costs the server about 370 µs a message, one with one filter or
         # none 5 µs (nats-server 2.15). So several filters are applied here, unless nearly nothing passes them.
         self._filters_at_server = len(self._filters) == 1 or all(f.startswith(RARE) for f in self._filters)
@@ -40,7 +58,11 @@ class JetStreamReader:
             raise ValueError("several filters at once choose by entity and event only: end each in .* or .>")
         self._wanted: dict[bytes, bool] = {}  # `<entity>.<event>` seen so far → whether a filter matches it
         self._after = after  # last sequence taken into the backlog
-        self._backlog: deque[tuple[bytes, int, int, bytes, bytes | None]] = deque()
+        self._backlog: deque[Message] = deque()
+        self._archived: _Archived | None = None  # where reading stands in the archive
+        self._hole: tuple[int, int] | None = None  # sequences that the stream passed over
+        # every sequence is seen, so one that is missing shows
+        self._whole = not self._filters or not self._filters_at_server
         self._arrived = asyncio.Event()
         self._consumer_seq = 0
         self._news_after = _UNKNOWN  # of this consumer, later messages were appended after it was made
@@ -54,17 +76,30 @@ class JetStreamReader:
 
     @property
     def caught_up(self) -> bool:
-        return not self._broken and self._server_pending == 0 and not self._backlog
+        return not self._broken and self._server_pending == 0 and not self._backlog and self._archived is None
 
     @property
     def behind(self) -> int | None:
         return None if self._broken else len(self._backlog) + self._server_pending
 
     async def batch(self, max_events: int, timeout_s: float) -> list[Recorded]:
+        return [recorded(message) for message in await self.messages(max_events, timeout_s)]
+
+    async def messages(self, max_events: int, timeout_s: float) -> list[Message]:
+        """As batch, without decoding. Raises ArchiveError where events are missing."""
         deadline = time.monotonic() + timeout_s
         while not self._backlog:
+            if self._hole is not None:
+                await self._explain_hole(*self._hole)
+            if self._archived is not None:
+                found = await self._archived.take(max_events)
+                if found:
+                    return found
+                self._after, self._archived = max(self._after, self._archived.through), None
             if self._broken or time.monotonic() - self._heard > 3 * _HEARTBEAT_S:
                 await self._restart()
+                if self._archived is not None:
+                    continue
             await self._release_flow()
             left = deadline - time.monotonic()
             if left <= 0:
@@ -78,9 +113,9 @@ class JetStreamReader:
                 continue
             if not self._backlog and self._server_pending == 0 and not self._broken:
                 return []  # woken by the news that the end is reached
-        out: list[Recorded] = []
+        out: list[Message] = []
         while self._backlog and len(out) < max_events:
-            out.append(recorded(*self._backlog.popleft()))
+            out.append(self._backlog.popleft())
         if len(self._backlog) < _BACKLOG_MAX // 2:
             await self._release_flow()
         return out
@@ -93,8 +128,9 @@ class JetStreamReader:
         self._broken = True
         self._arrived.set()
 
-    async def close(self) -> None:
-        self._client.on_break.remove(self._lost)
+    async def close(self, *, for_good: bool = True) -> None:
+        if for_good:
+            self._client.on_break.remove(self._lost)
         if self._sub is not None and not self._client.is_closed:
             await self._client.unsubscribe_raw(self._sub)
             if self._client.is_connected:
@@ -108,6 +144,7 @@ class JetStreamReader:
             return
         if self._sub is not None:
             await self._client.unsubscribe_raw(self._sub)
+        after = self._after
         self._consumer = f"r-{secrets.token_hex(6)}"
         deliver = f"_DELIVER.{self._consumer}"
         self._sub = await self._client.subscribe_raw(deliver, self._on_message)
@@ -136,8 +173,10 @@ class JetStreamReader:
             reply = await self._client.request(
                 f"$JS.API.CONSUMER.CREATE.{self._stream}.{self._consumer}", json.dumps(config).encode(), timeout=3
             )
+            extent = extent_of(await self._info())
         except (NatsError, TimeoutError, OSError):
-            self._broken = True
+            self._backlog.clear()  # what came already may stand behind what was archived
+            self._after, self._broken = after, True
             await asyncio.sleep(0.1)
             return
         answer = json.loads(reply.data)
@@ -146,10 +185,48 @@ class JetStreamReader:
             await asyncio.sleep(0.2)  # no leader yet, or the stream is still being made
             return
         self._news_after = int(answer["num_pending"]) + int(answer["delivered"]["consumer_seq"])
-        self._clock.heard(_unix_ms(answer["created"]), time.monotonic())  # the last event may be old: this is now
+        self._clock.heard(
+            ns_of(answer["created"]) // 1_000_000, time.monotonic()
+        )  # the last event may be old: this is now
+        if extent.through > after and needed(self._filters):
+            await self._turn_to_archive(after, extent)
+            return
         if self._consumer_seq == 0:  # messages that came already know better what is left
             self._server_pending = max(int(answer.get("num_pending", 0)), 0)
         self._heard = time.monotonic()
+
+    async def _info(self) -> dict[str, Any]:
+        reply = await self._client.request(f"$JS.API.STREAM.INFO.{self._stream}", b"", timeout=3)
+        return dict(json.loads(reply.data))
+
+    async def _turn_to_archive(self, after: int, extent: Extent) -> None:
+        """Read on in the archive, and leave the consumer: it was made to read what the stream may not have."""
+        await self.close(for_good=False)
+        self._backlog.clear()
+        self._after, self._broken, self._hole = after, True, None
+        if self._archive is None:
+            raise missing(after + 1, extent.through, "(none is set)")
+        self._archived = _Archived(self._archive, extent, after, self._filters)
+
+    async def _explain_hole(self, first: int, last: int) -> None:
+        """Sequences are missing. They were archived meanwhile; or the stream may drop messages; or it is damaged."""
+        try:
+            info = await self._info()
+            found = await self._client.request(
+                f"$JS.API.STREAM.MSG.GET.{self._stream}", json.dumps({"seq": first}).encode(), timeout=3
+            )
+        except (NatsError, TimeoutError, OSError):
+            await asyncio.sleep(0.1)
+            return
+        config = info.get("config", {})
+        names = ["max_age", "max_msgs_per_subject"]
+        if config.get("discard") != "new":  # a full stream makes room by itself
+            names += ["max_msgs", "max_bytes"]
+        if any(config.get(name, 0) > 0 for name in names) or (config and not config.get("deny_delete")):
+            self._whole = False  # this stream forgets by itself
+        elif config and extent_of(info).through < last and "message" not in json.loads(found.data):
+            raise missing(first, last, self._archive.folder if self._archive else "(none is set)")
+        self._hole = None
 
     def _on_message(self, subject: bytes, reply: bytes, data: bytes, headers: bytes | None) -> None:
         self._heard = time.monotonic()
@@ -175,7 +252,12 @@ class JetStreamReader:
             self._arrived.set()
             return
         self._consumer_seq = consumer_seq
-        self._after = int(token[5])
+        seq = int(token[5])
+        if seq != self._after + 1 and self._whole:
+            self._hole, self._broken = (self._after + 1, seq - 1), True
+            self._arrived.set()
+            return
+        self._after = seq
         self._server_pending = int(token[8])
         if consumer_seq > self._news_after:
             self._clock.heard(int(token[7]) // 1_000_000, self._heard)
@@ -184,7 +266,7 @@ class JetStreamReader:
         if wanted is None:
             wanted = self._wanted[name] = not self._filters or any(_matches(f, name) for f in self._filters)
         if wanted:
-            self._backlog.append((subject, self._after, int(token[7]) // 1_000_000, data, headers))
+            self._backlog.append(Message(subject, seq, int(token[7]), data, headers))
             self._arrived.set()
         elif self._server_pending == 0:
             self._arrived.set()
@@ -196,12 +278,6 @@ class JetStreamReader:
                 await self._client.publish(reply.decode(), b"")
 
 
-def _unix_ms(text: str) -> int:
-    """Milliseconds of a time as nats-server writes it: in UTC, with up to nine decimals of a second."""
-    whole = int(datetime.fromisoformat(text[:19] + "+00:00").timestamp()) * 1000
-    return whole + int(text[20:-1].ljust(3, "0")[:3]) if text[19] == "." else whole
-
-
 def _matches(pattern: str, name: bytes) -> bool:
     """Whether a filter `<entity>.<event>.*` (either of both may be `*`) takes events named `<entity>.<event>`."""
     want = pattern.split(".")
@@ -209,8 +285,61 @@ def _matches(pattern: str, name: bytes) -> bool:
     return want[-1] == ">" or all(w in ("*", h) for w, h in zip(want, have, strict=False))
 
 
-def recorded(subject: bytes, seq: int, at_ms: int, data: bytes, headers: bytes | None) -> Recorded:
+class _Archived:
+    """Messages of the archive from one place on: an epoch is read and verified in a thread, and taken in pieces."""
+
+    def __init__(self, archive: Archive, extent: Extent, after: int, filters: Sequence[str]) -> None:
+        self.through = extent.through
+        self._after, self._filters = after, filters
+        self._by_name = all(f.endswith((".*", ".>")) for f in filters)
+        self._epochs: Iterator[tuple[Head, bytes]] = archive.walk(extent, after, lambda n: self._named(n.encode()))
+        self._messages: Iterator[Message] = iter(())
+        self._known: dict[bytes, bool] = {}
+
+    async def take(self, count: int) -> list[Message]:
+        """The next messages that are wanted; none at the end."""
+        found: list[Message] = []
+        while not found:
+            for looked, message in enumerate(self._messages, 1):
+                if self._wanted(message.subject):
+                    found.append(message)
+                if len(found) >= count or looked >= _LOOKED_MAX:
+                    break
+            else:
+                epoch = await asyncio.to_thread(next, self._epochs, None)
+                if epoch is None:
+                    return found
+                self._messages = records(epoch[1], self._after)
+                continue
+            await asyncio.sleep(0)
+        return found
+
+    def _wanted(self, subject: bytes) -> bool:
+        name = subject[: subject.rfind(b".")]
+        wanted = self._known.get(name)
+        if wanted is None:
+            wanted = self._known[name] = self._named(name)
+        return wanted and (self._by_name or any(takes(f, subject.decode("utf-8", "replace")) for f in self._filters))
+
+    def _named(self, name: bytes) -> bool:
+        return not self._filters or any(_matches(f, name) for f in self._filters)
+
+
+def takes(pattern: str, subject: str) -> bool:
+    """Whether a subject pattern, with `*` for a word and `>` for all that follow, takes a subject."""
+    want, have = pattern.split("."), subject.split(".")
+    for i, word in enumerate(want):
+        if word == ">":
+            return len(have) > i
+        if i >= len(have) or word not in ("*", have[i]):
+            return False
+    return len(have) == len(want)
+
+
+def recorded(message: Message) -> Recorded:
     """One message of the stream as an event, or as bytes that no version explains."""
+    subject, seq, at_ns, data, headers = message
+    at_ms = at_ns // 1_000_000
     trace = ""
     if headers:
         at = headers.find(b"traceparent: ")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 
 from shardy_common.wire.events import Event
@@ -126,3 +127,9 @@ async def read_all(reader: Reader) -> AsyncIterator[Recorded]:
             yield event
         if reader.caught_up:
             return
+
+
+def ns_of(text: str) -> int:
+    """Nanoseconds since 1970 of a time in RFC 3339 with up to nine digits behind the point, in UTC."""
+    seconds = int(datetime.fromisoformat(text[:19] + "+00:00").timestamp())
+    return seconds * 1_000_000_000 + int(text[19:].strip(".Z").ljust(9, "0"))
