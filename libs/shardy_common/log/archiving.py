@@ -185,7 +185,7 @@ async def compare(log: JetStreamLog, path: Path, epoch: tuple[Head, bytes], *, w
 
 async def stream_messages(log: JetStreamLog, first: int, last: int) -> AsyncIterator[Message]:
     """A range of the stream, whole. ArchiveError if a sequence is missing, or nothing comes for SILENCE_S."""
-    reader = JetStreamReader(log.client, log.stream, [], first - 1)
+    reader = JetStreamReader(log.client, log.stream, [], first - 1, log.clock)
     at, heard = first - 1, time.monotonic()
     try:
         while at < last:
@@ -207,7 +207,7 @@ async def stream_messages(log: JetStreamLog, first: int, last: int) -> AsyncIter
 async def active_jobs(log: JetStreamLog) -> ActiveJobs:
     """From the job events, all of which stay in the stream."""
     found, last = ActiveJobs(), await log.last_seq()
-    reader = JetStreamReader(log.client, log.stream, ["job.*.*"], 0)
+    reader = JetStreamReader(log.client, log.stream, ["job.*.*"], 0, log.clock)
     try:
         while not reader.caught_up:
             for message in await reader.messages(READ_BATCH, 1.0):
