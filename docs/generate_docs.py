@@ -57,7 +57,7 @@ EMITTERS = {
     "worker.left": "gateway",
     "gateway.started": "gateway",
     "verifier.registered": "nobody yet",
-    "dlq.recorded": "dlq; any service that meets bytes it cannot decode",
+    "dlq.recorded": "dlq; any service that meets what it cannot decode or fold",
     "dlq.replayed": "gateway, dlq",
     "dlq.discarded": "gateway",
     "job.reopened": "gateway",

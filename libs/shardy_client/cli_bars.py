@@ -72,6 +72,12 @@ class Bars:
 
         return show
 
+    def build(self, status: dict[str, Any]) -> None:
+        """To be given as on_status of a rebuild: what a replica says of itself (docs/api.md)."""
+        build = status.get("build")
+        if build:
+            self._show(f"{status['service']} {status['instance']}".strip(), build["done"], build["of"], " events")
+
     def _show(self, text: str, done: int, total: int, unit: str, state: str = "") -> None:
         if self._bars is None:
             return

@@ -10,6 +10,7 @@ import typer
 
 from shardy_client import complete
 from shardy_client import doctor as checks
+from shardy_client.cli_bars import Bars
 from shardy_client.cli_common import URL, AsJson, Url, command, err, out, print_json
 from shardy_client.errors import InvalidInput, MeshUnreachable, ShardyError
 from shardy_client.transport import gateways
@@ -135,13 +136,14 @@ def rebuild(
 ) -> None:
     """Forget a service's projection and fold it anew from the log, while the mesh runs; each replica in turn.
 
-    JSON: a list with what each replica answers, as name: value.
+    JSON: a list with what each replica answers: service, instance, events, seconds, checkpoint, checksum, skipped.
     """
     stack = _stack()
     from shardy_common import rebuild as rebuilding
 
     try:
-        answers = rebuilding.rebuild_command(data_dir, service)
+        with Bars() as bars:
+            answers = rebuilding.rebuild_command(data_dir, service, bars.build)
     except stack.StackError as error:
         raise InvalidInput(str(error)) from None
     except Exception as error:
@@ -151,7 +153,13 @@ def rebuild(
         print_json(answers)
     else:
         for answer in answers:
-            out.print(f"{service} was rebuilt: " + ", ".join(f"{name} {value}" for name, value in answer.items()))
+            out.print(f"{service} was rebuilt: " + _rebuilt(answer), highlight=False, markup=False, soft_wrap=True)
+
+
+def _rebuilt(answer: dict[str, Any]) -> str:
+    facts = ", ".join(f"{name} {value}" for name, value in answer.items() if name != "skipped")
+    skipped = [entry["entry"] for entry in answer.get("skipped") or ()]
+    return facts + (f"; without what it could not fold: {', '.join(skipped)} (shardy dlq show)" if skipped else "")
 
 
 def _stack() -> Any:

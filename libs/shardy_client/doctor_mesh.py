@@ -14,12 +14,13 @@ from urllib.parse import urlsplit
 import httpx
 
 from shardy_client.check import Check
-from shardy_client.transport import KEY_FILE, OPERATOR_KEY_FILE, default_key, gateways
+from shardy_client.transport import KEY_FILE, OPERATOR_KEY_FILE, default_key, gateways, operator_key
 
 DISK_BYTES_MIN = 2 << 30
 MEMORY_BYTES_MIN = 1 << 30
 SKEW_S_MAX = 5.0
 PATIENCE_S = 3.0
+SKIPPED_NAMED_MAX = 3
 LOCAL = ("127.0.0.1", "localhost", "::1")
 
 
@@ -90,6 +91,8 @@ def mesh(url: str) -> list[Check]:
         if answer is not None:
             answers.append(answer)
     checks += [_clock(answer) for answer in answers[:1]]
+    if answers:
+        checks += services(str(answers[0].request.url.copy_with(path="")).rstrip("/"))
     checks.append(_port(url, bool(answers)))
     return checks
 
@@ -115,6 +118,51 @@ def _version(url: str) -> str:
     if answer.status_code == 401:
         return ", and knows no such API key"
     return f": {info.get('name')}, version {info.get('version')}" if isinstance(info, dict) else ""
+
+
+def services(url: str) -> list[Check]:
+    """What each service of a mesh says of its fold; nothing where the operator's key is not at hand."""
+    try:
+        answer = httpx.get(
+            f"{url}/v1/services", timeout=PATIENCE_S, headers={"Authorization": f"Bearer {operator_key()}"}
+        )
+        found: Any = answer.json().get("services") if answer.status_code == 200 else None
+    except (httpx.HTTPError, ValueError, AttributeError):
+        return []
+    return [_service(service) for service in found] if isinstance(found, list) else []
+
+
+def _service(service: dict[str, Any]) -> Check:
+    name, replicas = f"service {service.get('name')}", service.get("replicas") or []
+    if not replicas:
+        return Check(name, False, False, "no replica answers", "start it, or see its log")
+    shown, remedy, right = [], "", True
+    for replica in replicas:
+        words, help_ = _fold(replica)
+        shown.append(f"{replica.get('instance')}: {words}" if len(replicas) > 1 else words)
+        right, remedy = right and not help_, remedy or help_
+    return Check(name, right, False, "; ".join(shown), remedy)
+
+
+def _fold(replica: dict[str, Any]) -> tuple[str, str]:
+    """How far a replica is, and what to do about it, if anything is."""
+    build, standing, skipped = replica.get("build"), replica.get("standing"), replica.get("skipped") or []
+    snapshot = replica.get("snapshot_checkpoint")
+    words = f"has folded all {replica.get('checkpoint')} events"
+    if replica.get("lag_events"):
+        words = f"{replica['lag_events']} events behind, {(replica.get('lag_ms') or 0) / 1000:.1f} s old"
+    if build:
+        left_s = build.get("seconds_left")
+        words = f"folds the log: {build.get('done')} of {build.get('of')} events, {build.get('per_s')} a second"
+        words += f", {left_s:.0f} s left" if left_s is not None else ""
+    words += f", snapshot at {snapshot}" if snapshot else ""
+    if standing:
+        words += f", stands still at event {standing.get('seq')} ({standing.get('error')})"
+        return words, "upgrade or repair this service: shardy dlq list --cause handler says what it cannot fold"
+    if skipped:
+        entries = ", ".join(str(entry.get("entry")) for entry in skipped[:SKIPPED_NAMED_MAX])
+        return f"{words}, without {len(skipped)} that it could not fold", f"shardy dlq show {entries}"
+    return words, ""
 
 
 def _clock(answer: httpx.Response) -> Check:

@@ -16,6 +16,7 @@ from shardy_client.transport import Http
 SCOPES = ("submit", "operate")
 REASON_CHARS_MAX = 500
 PAGE = 500
+REPLAY_S = 90.0  # until a replay answers, or says that it takes longer
 
 
 def part(text: str, what: str) -> str:
@@ -129,7 +130,7 @@ class AsyncLooks:
 
     async def replay(self, entry: str) -> dict[str, Any]:
         """Try again what a dead letter is about (operate): {"entry", "outcome", "job"}."""
-        return await self.http.json("POST", f"{_letter(entry)}/replay")
+        return await self.http.json("POST", f"{_letter(entry)}/replay", repeat=True, resend=False, answer_s=REPLAY_S)
 
     async def discard(self, entry: str, reason: str) -> dict[str, Any]:
         """Close a dead letter for good, saying why (operate)."""

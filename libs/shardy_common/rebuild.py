@@ -6,13 +6,13 @@ import asyncio
 import json
 from pathlib import Path
 
-from shardy_common.replies import rebuild
+from shardy_common.replies import OnStatus, rebuild
 from shardy_common.stack import SERVICES, StackError
 
 
-def rebuild_command(data_dir: Path, service: str) -> list[dict[str, object]]:
+def rebuild_command(data_dir: Path, service: str, on_status: OnStatus | None = None) -> list[dict[str, object]]:
     """`shardy rebuild SERVICE`: tell each running replica of the service, one after another, to throw its projection
-    away and fold the log anew. What each answers."""
+    away and fold the log anew. What each answers. on_status: hears how far the build is."""
     if service not in SERVICES:
         raise StackError(f"service {service!r} is not known: use one of {', '.join(SERVICES)}")
     try:
@@ -28,7 +28,7 @@ def rebuild_command(data_dir: Path, service: str) -> list[dict[str, object]]:
         )
         try:
             for _ in range(60):  # it may have just started, or be being started again
-                answers = await rebuild(client, service)
+                answers = await rebuild(client, service, on_status)
                 if answers:
                     return answers
             raise StackError(f"{service} does not answer: see its log in {Path(data_dir) / 'logs'}")

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import time
+from collections.abc import Callable
 from typing import Any
 
 from nats.aio.client import Client
@@ -14,9 +15,12 @@ from nats.errors import TimeoutError as NatsTimeout
 
 from shardy_common.wire.subjects import control
 
+SERVICES = ("gateway", "matchmaker", "quorum", "prover-verifier", "gossip-bridge", "dlq")
 PATIENCE_S = 1.0  # for the first answer
 QUIET_S = 0.25  # then until nobody has answered for so long
 REBUILD_S = 600.0
+LOOK_S = 0.2  # between two looks at a build
+OnStatus = Callable[[dict[str, Any]], None]
 
 
 async def statuses(client: Client, service: str) -> list[dict[str, Any]]:
@@ -44,10 +48,22 @@ async def statuses(client: Client, service: str) -> list[dict[str, Any]]:
     return found
 
 
-async def rebuild(client: Client, service: str) -> list[dict[str, Any]]:
-    """Each replica folds the log anew, one after another, so that the others go on meanwhile. What each answers."""
+async def rebuild(client: Client, service: str, on_status: OnStatus | None = None) -> list[dict[str, Any]]:
+    """Each replica folds the log anew, one after another, so that the others go on meanwhile. What each answers.
+
+    on_status: gets the status of the replica whose turn it is, some times a second.
+    """
     done = []
     for instance in sorted({str(status["instance"]) for status in await statuses(client, service)}):
-        reply = await client.request(control(service, f"rebuild.{instance}"), b"{}", timeout=REBUILD_S)
-        done.append(json.loads(reply.data))
+        asked = asyncio.create_task(
+            client.request(control(service, f"rebuild.{instance}"), b"{}", timeout=REBUILD_S)  # type: ignore[arg-type]
+        )
+        try:
+            while on_status is not None and not (await asyncio.wait({asked}, timeout=LOOK_S))[0]:
+                for status in await statuses(client, service):
+                    if str(status["instance"]) == instance:
+                        on_status(status)
+            done.append(json.loads((await asked).data))
+        finally:
+            asked.cancel()
     return done

@@ -8,6 +8,7 @@ through it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import importlib
 import logging
@@ -24,13 +25,15 @@ from shardy_common.slots import SlotError, SomeSettings, settle
 from shardy_common.wire.subjects import control
 
 log = logging.getLogger("shardy.control")
+BUILDING_S = 3.0  # a service that is not live by then can be asked how far it is
 Build = Callable[[Settings, JetStreamLog], Awaitable[FoldLoop]]
 
 
 async def control_plane(settings: Settings, service: str, loop: FoldLoop) -> None:
-    """Answer status and rebuild requests, for ever. Comes up once the service is live: importing the framework takes
-    longer than everything else at start, so it must not stand before the first event."""
-    await loop.live.wait()
+    """Answer status and rebuild requests, for ever. Comes up once the service is live, or takes long to become so:
+    importing the framework takes longer than everything else at start, so it must not stand before the first event."""
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(loop.live.wait(), BUILDING_S)
     await asyncio.to_thread(importlib.import_module, "faststream.nats")
     from faststream.nats import NatsBroker
     from faststream.security import SASLPlaintext

@@ -12,6 +12,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from shardy_common import limits
 from shardy_gateway.answer_base import Count, Digest, Dtype, Kind, Ms, Next, Policy, State, Strict
 from shardy_gateway.answers_credit import Credit, Ledger, Receipt
+from shardy_gateway.answers_services import ServiceList
 
 
 class ProblemDetails(Strict):
@@ -330,7 +331,7 @@ class Letter(Strict):
     """A dead letter with its evidence. subject, seq, trace: of the event that it is about."""
 
     entry: str
-    cause: Literal["fraud", "unresolved", "poison", "max-deliveries"]
+    cause: Literal["fraud", "unresolved", "poison", "handler", "max-deliveries"]
     state: Literal["open", "replayed", "discarded"]
     subject: str
     seq: Count
@@ -378,6 +379,7 @@ ALL = (
     Ledger,
     Mesh,
     RefusalCounts,
+    ServiceList,
     Health,
     KeyRequest,
     RotateRequest,

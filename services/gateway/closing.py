@@ -43,6 +43,10 @@ async def replay(state: GatewayState, letter: Letter, by: str) -> tuple[str, str
         return await _read_again(state, letter, by), ""
     if letter.cause == "max-deliveries":
         return await _deliver_again(state, letter, by), ""
+    if letter.cause == "handler":
+        outcome = await state.refolds.folded(letter)
+        await _close(state, letter, ev.DlqReplayed(letter.entry, by, outcome))
+        return outcome, ""
     raise replays.refused(f"there is no replay for the cause {letter.cause}: discard the letter")
 
 

@@ -147,6 +147,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ("GET", "/v1/workers/{worker_id}"): Operation("any", {200: Answer("the worker", "OneWorker")}, ("no-such-worker",)),
     ("GET", "/v1/frauds"): Operation("any", {200: Answer("a page of frauds", "FraudList")}, ("bad-parameter",)),
     ("GET", "/v1/refusals"): Operation("operate", {200: Answer("counts by kind", "RefusalCounts")}),
+    ("GET", "/v1/services"): Operation("operate", {200: Answer("what each replica says", "ServiceList")}),
     ("GET", "/healthz"): Operation(
         "", {200: Answer("it follows the log", "Health"), 503: Answer("it does not, just now", "Health")}
     ),

@@ -16,6 +16,7 @@ from shardy_gateway.gates import Gates
 from shardy_gateway.hub import Hub
 from shardy_gateway.keybook import Keybook, KeyFile
 from shardy_gateway.receipts import Receipts
+from shardy_gateway.refolding import Refolds
 from shardy_gateway.refusals import Refusals
 from shardy_gateway.shapes import JobView
 from shardy_gateway.views import Views
@@ -49,6 +50,7 @@ class GatewayState:
         self.gates = Gates(settings)
         self.refusals = Refusals()
         self.uploads = Uploads(blobs)
+        self.refolds = Refolds(lambda: self.log.client)
         self._waiters: dict[str, list[asyncio.Future[None]]] = {}
 
     @property

@@ -75,7 +75,7 @@ class VerifierRegistered(Event, frozen=True, tag="verifier.registered/1"):
 
 
 class DlqRecorded(LetterEvent, frozen=True, tag="dlq.recorded/1"):
-    """A dead letter. cause: fraud | unresolved | poison | max-deliveries; evidence: small map of strings."""
+    """A dead letter. cause: fraud | unresolved | poison | handler | max-deliveries; evidence: small map of strings."""
 
     name = "dlq.recorded"
     cause: str

@@ -15,7 +15,7 @@ from shardy_gateway.letters import Letter
 router = APIRouter()
 REASON_CHARS_MAX = 500
 BODY_BYTES_MAX = 8 * 1024
-Causes = Literal["", "fraud", "unresolved", "poison", "max-deliveries"]
+Causes = Literal["", "fraud", "unresolved", "poison", "handler", "max-deliveries"]
 States = Literal["", "open", "replayed", "discarded"]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import heapq
 from importlib.metadata import version
 from typing import Annotated, Any
@@ -11,6 +12,7 @@ from fastapi.responses import JSONResponse
 
 from shardy_common import kinds
 from shardy_common.errors import Refused
+from shardy_common.replies import SERVICES, statuses
 from shardy_gateway import jobs, lookups
 from shardy_gateway.api.common import OPERATE, caller, state_of
 from shardy_gateway.ledger import OPS_PER_CREDIT
@@ -83,6 +85,21 @@ async def list_refusals(request: Request) -> dict[str, Any]:
     """What this gateway refused since it started: calls by problem, worker sockets by close code."""
     caller(request, OPERATE)
     return state_of(request).refusals.shown()
+
+
+@router.get("/v1/services", tags=["mesh"])
+async def list_services(request: Request) -> dict[str, Any]:
+    """Every service with its replicas: how far each has folded the log, and what it could not fold."""
+    caller(request, OPERATE)
+    client = state_of(request).log.client
+    answers = await asyncio.gather(*(statuses(client, name) for name in SERVICES), return_exceptions=True)
+    found = {name: [] if isinstance(a, BaseException) else a for name, a in zip(SERVICES, answers, strict=True)}
+    return {
+        "services": [
+            {"name": name, "replicas": sorted(replicas, key=lambda r: str(r["instance"]))}
+            for name, replicas in found.items()
+        ]
+    }
 
 
 @router.get("/healthz", tags=["mesh"])
