@@ -71,6 +71,33 @@ async def read_log(stack: Stack) -> list[Recorded]:
     return events
 
 
+class Follower:
+    """Reads the log as it grows, through every fault: events with the steady time at which they came."""
+
+    def __init__(self, stack: Stack) -> None:
+        self._stack = stack
+        self.came: list[tuple[float, Recorded]] = []
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._read())
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _read(self) -> None:
+        async with opened_log(self._stack) as log:
+            reader = log.read(subjects.STREAM_SUBJECTS, 0)
+            while True:
+                self.came += [(time.monotonic(), r) for r in await reader.batch(1_000, 1.0)]
+
+    def verdicts(self, since_s: float = 0.0) -> list[tuple[float, Recorded]]:
+        """Verified tasks that came after a time."""
+        return [(at, r) for at, r in self.came if at > since_s and isinstance(r.event, ev.TaskVerified)]
+
+
 class Crew:
     """Worker processes. Names, keys and what was acknowledged survive their deaths."""
 
@@ -148,17 +175,20 @@ class Mesh:
         self.stack, self.crew, self.history = stack, Crew(folder), History()
         self.liars: set[str] = set()
         self.seed = seed
+        self.follower = Follower(stack)
         self._stopping = asyncio.Event()
         self._clients: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Mesh:
         await self.stack.start()
+        self.follower.start()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.rest()
+        await self.follower.stop()
         await self.crew.stop()
         await self.stack.stop()
 
@@ -166,8 +196,7 @@ class Mesh:
 
     async def join(self, *names: str, gateway: int = 0, delay_ms: float = 5.0) -> None:
         """Workers that join and get a tier."""
-        for name in names:
-            await self.crew.start(name, self.stack.urls[gateway], delay_ms)
+        await asyncio.gather(*(self.crew.start(name, self.stack.urls[gateway], delay_ms) for name in names))
         await until(lambda: self.tiered(*names), f"{', '.join(names)} joined")
 
     async def tiered(self, *names: str) -> bool:
@@ -197,16 +226,12 @@ class Mesh:
 
     # -- what goes on -------------------------------------------------------------------------------------------------
 
-    async def verified(self) -> int:
-        """Tasks verified in all, by the first gateway's ledger."""
-        return sum(1 for r in await read_log(self.stack) if isinstance(r.event, ev.TaskVerified))
-
     async def goes_on(self, more: int = 10) -> None:
         """Wait until so many further tasks are verified."""
-        before = await self.verified()
+        since_s = time.monotonic()
 
         async def grown() -> bool:
-            return await self.verified() >= before + more
+            return len(self.follower.verdicts(since_s)) >= more
 
         await until(grown, f"{more} further tasks are verified")
 

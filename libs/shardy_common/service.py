@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import logging
 import socket
+import sqlite3
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
@@ -26,6 +27,8 @@ COMMIT_S = 0.05  # rows wait so long for more changes of the same task before th
 COMMIT_EVENTS = 5_000
 BUSY_EVENTS = 12  # a step that brought more than this is followed by a short rest, so that the next brings more still
 REST_S = 0.003
+NO_ROOM_S = 1.0
+NO_ROOM = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)
 POISON_BYTES_MAX = 512  # of the undecodable bytes, kept as evidence; all of them stay in the log
 POISON_ERROR_CHARS_MAX = 500
 IN_FLIGHT_APPENDS_MAX = 16_000
@@ -91,6 +94,7 @@ class FoldLoop:
         self._uncommitted = 0
         self._last_seq = projection.checkpoint
         self._commit_at = 0.0
+        self._unwritten: tuple[dict[str, list[Sequence[Any]]], int] | None = None  # no room for it: rows, checkpoint
 
     async def run(self) -> None:
         self.core.load(self.projection)
@@ -108,6 +112,10 @@ class FoldLoop:
                 task.cancel()
 
     async def _step(self) -> None:
+        if self._unwritten is not None:  # nothing more is folded until it is: the log waits, and memory stays bounded
+            await asyncio.sleep(NO_ROOM_S)
+            self.flush()
+            return
         left = max(self._commit_at - time.monotonic(), 0.0) if self._uncommitted else self._tick_s
         events = await self._reader.batch(BATCH_MAX, min(left, self._tick_s))
         if events:
@@ -151,8 +159,19 @@ class FoldLoop:
         Not while a dead letter is on its way: the checkpoint must not pass an undecodable event before its letter is
         in the log, or a crash would lose it.
         """
-        if self._uncommitted and not self._letters:
-            self.projection.commit(self.core.rows(), self._last_seq)
+        if not self._uncommitted or self._letters:
+            return
+        rows, seq = self._unwritten or (self.core.rows(), self._last_seq)
+        try:
+            self.projection.commit(rows, seq)
+        except sqlite3.OperationalError as error:
+            if getattr(error, "sqlite_errorcode", 0) not in NO_ROOM:
+                raise
+            log.error("%s: no room for its projection (%s); waiting for some", self.name, self.projection.path)
+            self._unwritten = rows, seq
+            return
+        self._unwritten = None
+        if seq == self._last_seq:
             self._uncommitted = 0
 
     def propose(self, items: list[Append]) -> None:

@@ -17,7 +17,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -26,6 +26,7 @@ from typing import IO
 import httpx
 
 from shardy_common.mesh_key import ensure_mesh_key
+from shardy_common.stack_store import LOOK_S, StoreWatch
 from shardy_common.stack_words import facts, greeting
 
 SERVICES = {
@@ -93,6 +94,7 @@ class Stack:
         self.processes: dict[str, Managed] = {}
         self._env = env or {}
         self._stopping = False
+        self._watching: asyncio.Task[None] | None = None
         self._password = secrets.token_urlsafe(24)
         self.api_key = self.operator_key = self.mesh_key = ""
         self.fresh_keys = False
@@ -139,6 +141,7 @@ class Stack:
         self.api_key, self.operator_key = keys["submit"], keys["operate"]
         self.mesh_key = ensure_mesh_key(self.data_dir / "mesh_key")
         self._supervise("nats-server", [_nats_server(), "-c", str(self._nats_config())], dict(os.environ))
+        self._watching = asyncio.get_running_loop().create_task(self._watch_store(self.processes["nats-server"]))
         for name in CORE:
             self._start_service(name)
         await self._ready()
@@ -149,6 +152,8 @@ class Stack:
     async def stop(self) -> None:
         """Stop all processes, services first, each by its own process id."""
         self._stopping = True
+        if self._watching is not None:
+            self._watching.cancel()
         ordered = [m for n, m in self.processes.items() if n != "nats-server"]
         await asyncio.gather(*(self._stop_one(m) for m in ordered))
         if "nats-server" in self.processes:
@@ -164,6 +169,23 @@ class Stack:
         if pid:
             os.kill(pid, signal.SIGKILL)
         return pid
+
+    def add_replica(self, service: str) -> str:
+        """Start one more process of a service beside those that run; its name. A gateway's address is the last url."""
+        number = 1 + max(_numbers(service, self.processes), default=-1)
+        port = self.port if service != "gateway" else free_port(self.host)
+        if service == "gateway":
+            self._ports.append(port)
+        name = f"{service}-{number}" if number else service
+        self._supervise(name, [sys.executable, "-m", SERVICES[service]], self._service_env(number, port))
+        return name
+
+    async def remove_replica(self, name: str) -> None:
+        """Stop one process in order, and let it be."""
+        managed = self.processes.pop(name)
+        if name.startswith("gateway"):
+            self._ports.remove(int(managed.env["SHARDY_PORT"]))
+        await self._stop_one(managed)
 
     # -- inside ---------------------------------------------------------------------------------------------------
 
@@ -243,6 +265,18 @@ class Stack:
             managed.restarts += 1
             await asyncio.sleep(RESTART_S[min(failures, len(RESTART_S) - 1)])
 
+    async def _watch_store(self, server: Managed) -> None:
+        """End a nats-server that had no room once there is some: its supervisor starts one that writes again."""
+        watch, pid = StoreWatch(server.log, self.data_dir / "nats"), 0
+        while True:
+            if server.pid != pid:
+                watch.started()
+                pid = server.pid
+            elif watch.hopeless() and server.process is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    server.process.terminate()
+            await asyncio.sleep(LOOK_S)
+
     async def _stop_one(self, managed: Managed) -> None:
         process = managed.process
         if process is not None and process.returncode is None:
@@ -289,6 +323,12 @@ class Stack:
                 {"url": self.url, "nats_url": self.nats_url, "nats_password": self._password, "pid": os.getpid()}
             )
         )
+
+
+def _numbers(service: str, names: Iterable[str]) -> list[int]:
+    """Of the processes of one service: 0 for the one that bears only its name."""
+    found = (name.removeprefix(service).removeprefix("-") or "0" for name in names if name.startswith(service))
+    return [int(number) for number in found if number.isdigit()]
 
 
 KEY_FILES = {"submit": "api_key", "operate": "operator_key"}
