@@ -106,14 +106,16 @@ class Crew:
         self.processes: dict[str, asyncio.subprocess.Process] = {}
         self.ids: dict[str, str] = {}
         self._argv: dict[str, list[str]] = {}
+        self._env: dict[str, dict[str, str]] = {}
 
     async def start(
-        self, name: str, url: str, delay_ms: float = 5.0, *, lies: bool = False, prefix: tuple[str, ...] = ()
+        self, name: str, url: str, delay_ms: float = 5.0, *, lies: bool = False, env: dict[str, str] | None = None
     ) -> None:
-        """prefix: a command that runs the worker elsewhere, such as in a network namespace."""
+        """env: what its environment has besides this one's."""
+        self._env[name] = {**os.environ, **(env or {})}
         module = [sys.executable, "-m", "bench.faults.worker", url, name]
         files = [str(self.folder / f"{name}.{suffix}") for suffix in ("key", "kept")]
-        self._argv[name] = [*prefix, *module, *files, str(delay_ms), *(["lies"] if lies else [])]
+        self._argv[name] = [*module, *files, str(delay_ms), *(["lies"] if lies else [])]
         await self.again(name)
 
     async def again(self, name: str) -> None:
@@ -122,6 +124,7 @@ class Crew:
             process = await asyncio.create_subprocess_exec(
                 *self._argv[name],
                 cwd=ROOT,
+                env=self._env[name],
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log,
@@ -289,7 +292,7 @@ class Mesh:
             for service in services:
                 for _ in range(5):
                     await asyncio.sleep(0.5)  # rows are written within COMMIT_S
-                    live = _checksums_of(self.stack.data_dir, service)
+                    known = _checksums_of(self.stack.data_dir, service)
                     replayed = {
                         a["instance"]: (a["checkpoint"], a["checksum"]) for a in await rebuild(log.client, service)
                     }

@@ -1,4 +1,4 @@
-"""SIGSTOP of each, for longer than leases and presence last: what wakes up acts on an old view, and nothing comes of it."""
+"""SIGSTOP of each, longer than leases and presence last: what wakes up acts on an old view, and nothing comes of it."""
 
 from __future__ import annotations
 

@@ -14,8 +14,8 @@ from nats.errors import Error as NatsError
 
 from shardy_common.errors import Refused
 from shardy_common.log.appender import Appender
-from shardy_common.log.clock import LogClock
 from shardy_common.log.client import LogClient, connect, header_value
+from shardy_common.log.clock import LogClock
 from shardy_common.log.reader import JetStreamReader, recorded
 from shardy_common.log.types import Append, Outcome, Recorded
 from shardy_common.wire import subjects

@@ -18,8 +18,8 @@ from datetime import datetime
 from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
 
-from shardy_common.log.clock import LogClock
 from shardy_common.log.client import LogClient, header_value
+from shardy_common.log.clock import LogClock
 from shardy_common.log.types import Recorded
 from shardy_common.wire.events import UndecodableEvent, decode
 
