@@ -1,4 +1,4 @@
-"""Processes whose clocks are wrong: libfaketime, preloaded, shifts the time of day and leaves the steady clock alone."""
+"""Processes whose clocks are wrong: libfaketime shifts the time of day, and leaves the steady clock alone."""
 
 from __future__ import annotations
 

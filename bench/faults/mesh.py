@@ -293,9 +293,9 @@ class Mesh:
                 for _ in range(5):
                     await asyncio.sleep(0.5)  # rows are written within COMMIT_S
                     known = _checksums_of(self.stack.data_dir, service)
-                    replayed = {
-                        a["instance"]: (a["checkpoint"], a["checksum"]) for a in await rebuild(log.client, service)
-                    }
+                    answers = await rebuild(log.client, service)
+                    replayed = {a["instance"]: (a["checkpoint"], a["checksum"]) for a in answers}
+                    live = {instance: known[instance] for instance in replayed}  # others have left
                     if {i: at for i, (at, _) in replayed.items()} == {i: at for i, (at, _) in live.items()}:
                         break
                 found[service] = live, replayed
