@@ -32,6 +32,7 @@ from shardy_common.wire import events as ev
 from shardy_common.wire import subjects
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+READERS = 12  # questions at a time when everything is read again
 PATIENCE_S = 120.0  # nothing here measures speed: the machine may be busy with other work
 ENV = {"SHARDY_CANARY_EVERY": "0", "SHARDY_FAILED_AUTH_BURST": "100000"}
 Found = TypeVar("Found")
@@ -162,6 +163,11 @@ class Crew:
                     found.append(Seen(0.0, worker, "kept", lease=lease, digest=digest))
         return found
 
+    def forget(self) -> None:
+        """Hold nobody to what was acknowledged so far."""
+        for name in self.ids:
+            (self.folder / f"{name}.kept").write_text("")
+
 
 def _die_with_us() -> Callable[[], None] | None:
     """On Linux the kernel ends the worker with this process, however that ends."""
@@ -253,6 +259,32 @@ class Mesh:
                     return False
         return True
 
+    # -- another log --------------------------------------------------------------------------------------------------
+
+    async def follow_anew(self) -> None:
+        """Forget the log that was read so far: another one, or one with another end, has taken its place."""
+        await self.follower.stop()
+        self.follower = Follower(self.stack)
+        self.follower.start()
+
+    def forget_lost(self, log: list[Recorded]) -> list[str]:
+        """Where the end of the log was lost, hold the mesh to what is left: jobs of which the log knows, and their
+        answers, which must come out the same. The jobs that are not expected to be known any more."""
+        known = Story((), log)
+        lost = {job for job in self.history.jobs() if not known.state_of(job)}
+        gone = {s.key for s in self.history.seen if s.job in lost}
+        cancelled = {job for job in self.history.jobs() if known.state_of(job) == "cancelled"}
+        self.history.seen = [
+            s
+            for s in self.history.seen
+            if s.job not in lost
+            and s.what not in ("status", "error")
+            and (s.what != "cancelled" or s.job in cancelled)
+            and not (s.what == "submitting" and s.key in gone)
+        ]
+        self.crew.forget()
+        return sorted(lost)
+
     # -- the check ----------------------------------------------------------------------------------------------------
 
     async def in_peace(self, *, rebuilt: tuple[str, ...] = ()) -> list[Recorded]:
@@ -272,13 +304,24 @@ class Mesh:
         return log
 
     async def _read_again(self) -> None:
-        for url in self.stack.urls:
-            async with AsyncMesh(url, self.stack.api_key, patience=IMPATIENT) as mesh:
-                for job in self.history.jobs():
-                    deadline = time.monotonic() + PATIENCE_S
-                    while not await look(self.history, f"reader-{url}", mesh, job) and time.monotonic() < deadline:
-                        await asyncio.sleep(0.2)
-                    await look(self.history, f"reader-{url}", mesh, job, final=True)
+        """Every gateway's last word on every job."""
+        slots = asyncio.Semaphore(READERS)
+        async with contextlib.AsyncExitStack() as opened:
+            reading = []
+            for url in self.stack.urls:
+                mesh = AsyncMesh(url, self.stack.api_key, patience=IMPATIENT)
+                await opened.enter_async_context(mesh)
+                reading += [self._read_one(slots, mesh, job) for job in self.history.jobs()]
+            await asyncio.gather(*reading)
+
+    async def _read_one(self, slots: asyncio.Semaphore, mesh: AsyncMesh, job: str) -> None:
+        reader, deadline = f"reader-{mesh.url}", time.monotonic() + PATIENCE_S
+        async with slots:
+            while not await look(self.history, reader, mesh, job, peace=True):
+                if time.monotonic() > deadline:
+                    await look(self.history, reader, mesh, job, last=True)
+                    break
+                await asyncio.sleep(0.2)
 
     async def _credit(self) -> dict[str, int]:
         async with self.api(operator=True) as http:
@@ -291,7 +334,7 @@ class Mesh:
         async with opened_log(self.stack) as log:
             for service in services:
                 for _ in range(5):
-                    await asyncio.sleep(0.5)  # rows are written within COMMIT_S
+                    await asyncio.sleep(0.2)  # rows are written within COMMIT_S
                     known = _checksums_of(self.stack.data_dir, service)
                     answers = await rebuild(log.client, service)
                     replayed = {a["instance"]: (a["checkpoint"], a["checksum"]) for a in answers}
@@ -346,3 +389,29 @@ def stop(pid: int) -> None:
 def resume(pid: int) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGCONT)
+
+
+# -- nats-server and its files ----------------------------------------------------------------------------------------
+
+
+async def last_seq(stack: Stack) -> int:
+    async with opened_log(stack) as log:
+        return await log.last_seq()
+
+
+def newest_block(data_dir: Path) -> Path:
+    """The file that the log's newest events are in."""
+    return max((data_dir / "nats").glob("jetstream/*/streams/EVENTS/msgs/*.blk"), key=lambda path: int(path.stem))
+
+
+async def log_killed(mesh: Mesh) -> None:
+    """nats-server is dead, and stays so until `log_started`."""
+    server = mesh.stack.processes["nats-server"]
+    server.may_start.clear()
+    mesh.stack.kill("nats-server")
+    while server.pid:
+        await asyncio.sleep(0.02)
+
+
+def log_started(mesh: Mesh) -> None:
+    mesh.stack.processes["nats-server"].may_start.set()

@@ -47,9 +47,16 @@ class StackError(RuntimeError):
     """The stack could not start; the text says what to do."""
 
 
+def _set() -> asyncio.Event:
+    event = asyncio.Event()
+    event.set()
+    return event
+
+
 @dataclass(slots=True)
 class Managed:
-    """One supervised process. process is None between a death and the restart."""
+    """One supervised process. process is None between a death and the restart. may_start: while it is cleared, a
+    process that has ended is not started again."""
 
     name: str
     argv: list[str]
@@ -59,7 +66,7 @@ class Managed:
     restarts: int = 0
     paused: bool = False
     task: asyncio.Task[None] | None = None
-    wake: asyncio.Event = field(default_factory=asyncio.Event)
+    may_start: asyncio.Event = field(default_factory=_set)
 
     @property
     def pid(self) -> int:
@@ -246,6 +253,7 @@ class Stack:
         """Start the process, and start it again whenever it ends."""
         failures = 0
         while not self._stopping:
+            await managed.may_start.wait()
             _rotate(managed.log)
             with open(managed.log, "ab") as out:  # noqa: ASYNC230 - a local file, once a start
                 managed.process = await asyncio.create_subprocess_exec(
