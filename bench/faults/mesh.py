@@ -290,6 +290,13 @@ class Mesh:
     async def in_peace(self, *, rebuilt: tuple[str, ...] = ()) -> list[Recorded]:
         """Stop the clients, wait for the end of everything acknowledged, read it again everywhere, and check. rebuilt:
         services whose projection is compared with a replay. The log; AssertionError names every violation."""
+        log, found = await self.judged(rebuilt=rebuilt)
+        assert not found, words(found)
+        assert self.history.jobs(), "nothing was asked of this mesh: the check says nothing"
+        return log
+
+    async def judged(self, *, rebuilt: tuple[str, ...] = ()) -> tuple[list[Recorded], list[Violation]]:
+        """As in_peace, with the violations."""
         await self.rest()
         await until(self.live, "every service is live")
         await self._read_again()
@@ -298,10 +305,7 @@ class Mesh:
         credit = await self._credit()
         liars = frozenset(self.crew.ids[name] for name in self.liars)
         seen = [*self.history.seen, *self.crew.kept()]
-        found = violations(Story(seen, log, liars=liars, credit=credit, checksums=checksums))
-        assert not found, words(found)
-        assert self.history.jobs(), "nothing was asked of this mesh: the check says nothing"
-        return log
+        return log, violations(Story(seen, log, liars=liars, credit=credit, checksums=checksums))
 
     async def _read_again(self) -> None:
         """Every gateway's last word on every job."""

@@ -11,7 +11,7 @@ import pytest_asyncio
 from bench.faults.mesh import ENV, Mesh, until
 from shardy_common.stack import Stack
 
-PURE = ("test_history_rules.py",)
+PURE = ("test_history_rules.py", "test_measures.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
