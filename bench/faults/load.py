@@ -113,12 +113,21 @@ class Client:
 
 
 async def look(
-    history: History, client: str, mesh: AsyncMesh, job_id: str, told: AsyncJob | None = None, final: bool = False
+    history: History,
+    client: str,
+    mesh: AsyncMesh,
+    job_id: str,
+    told: AsyncJob | None = None,
+    *,
+    peace: bool = False,
+    last: bool = False,
 ) -> bool:
-    """Ask one gateway for a job's status, and for its result once there is one. Whether all there is was read."""
+    """Ask one gateway for a job's status, and for its result once there is one. Whether all there is was read. peace:
+    the mesh is left alone, so an end that it tells is the end; last: and so is everything else that it tells now."""
     try:
         job = await mesh.job(job_id)
         state, verified = job.last["state"], job.last["progress"]["tasks_verified"]
+        final = last or (peace and state in ENDED)
         history.note(client, "status", job=job_id, gateway=mesh.url, state=state, verified=verified, final=final)
         if told is not None:
             told.last = job.last
@@ -127,11 +136,9 @@ async def look(
             history.note(client, "answered", job=job_id, gateway=mesh.url, digest=result)
         return state in ENDED
     except Refused as error:  # another gateway may know of it a moment later
-        missing = error.status == 404 and final
         history.note(client, "error", job=job_id, gateway=mesh.url, detail=str(error))
-        if missing:
+        if error.status == 404 and last:
             history.note(client, "status", job=job_id, gateway=mesh.url, state="unknown", final=True)
-        return False
     except ShardyError as error:
         history.note(client, "error", job=job_id, gateway=mesh.url, detail=str(error))
-        return False
+    return False

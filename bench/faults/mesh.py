@@ -32,6 +32,7 @@ from shardy_common.wire import events as ev
 from shardy_common.wire import subjects
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+READERS = 12  # questions at a time when everything is read again
 PATIENCE_S = 120.0  # nothing here measures speed: the machine may be busy with other work
 ENV = {"SHARDY_CANARY_EVERY": "0", "SHARDY_FAILED_AUTH_BURST": "100000"}
 Found = TypeVar("Found")
@@ -71,6 +72,33 @@ async def read_log(stack: Stack) -> list[Recorded]:
     return events
 
 
+class Follower:
+    """Reads the log as it grows, through every fault: events with the steady time at which they came."""
+
+    def __init__(self, stack: Stack) -> None:
+        self._stack = stack
+        self.came: list[tuple[float, Recorded]] = []
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._read())
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _read(self) -> None:
+        async with opened_log(self._stack) as log:
+            reader = log.read(subjects.STREAM_SUBJECTS, 0)
+            while True:
+                self.came += [(time.monotonic(), r) for r in await reader.batch(1_000, 1.0)]
+
+    def verdicts(self, since_s: float = 0.0) -> list[tuple[float, Recorded]]:
+        """Verified tasks that came after a time."""
+        return [(at, r) for at, r in self.came if at > since_s and isinstance(r.event, ev.TaskVerified)]
+
+
 class Crew:
     """Worker processes. Names, keys and what was acknowledged survive their deaths."""
 
@@ -79,14 +107,16 @@ class Crew:
         self.processes: dict[str, asyncio.subprocess.Process] = {}
         self.ids: dict[str, str] = {}
         self._argv: dict[str, list[str]] = {}
+        self._env: dict[str, dict[str, str]] = {}
 
     async def start(
-        self, name: str, url: str, delay_ms: float = 5.0, *, lies: bool = False, prefix: tuple[str, ...] = ()
+        self, name: str, url: str, delay_ms: float = 5.0, *, lies: bool = False, env: dict[str, str] | None = None
     ) -> None:
-        """prefix: a command that runs the worker elsewhere, such as in a network namespace."""
+        """env: what its environment has besides this one's."""
+        self._env[name] = {**os.environ, **(env or {})}
         module = [sys.executable, "-m", "bench.faults.worker", url, name]
         files = [str(self.folder / f"{name}.{suffix}") for suffix in ("key", "kept")]
-        self._argv[name] = [*prefix, *module, *files, str(delay_ms), *(["lies"] if lies else [])]
+        self._argv[name] = [*module, *files, str(delay_ms), *(["lies"] if lies else [])]
         await self.again(name)
 
     async def again(self, name: str) -> None:
@@ -95,6 +125,7 @@ class Crew:
             process = await asyncio.create_subprocess_exec(
                 *self._argv[name],
                 cwd=ROOT,
+                env=self._env[name],
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log,
@@ -132,6 +163,11 @@ class Crew:
                     found.append(Seen(0.0, worker, "kept", lease=lease, digest=digest))
         return found
 
+    def forget(self) -> None:
+        """Hold nobody to what was acknowledged so far."""
+        for name in self.ids:
+            (self.folder / f"{name}.kept").write_text("")
+
 
 def _die_with_us() -> Callable[[], None] | None:
     """On Linux the kernel ends the worker with this process, however that ends."""
@@ -148,17 +184,20 @@ class Mesh:
         self.stack, self.crew, self.history = stack, Crew(folder), History()
         self.liars: set[str] = set()
         self.seed = seed
+        self.follower = Follower(stack)
         self._stopping = asyncio.Event()
         self._clients: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Mesh:
         await self.stack.start()
+        self.follower.start()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.rest()
+        await self.follower.stop()
         await self.crew.stop()
         await self.stack.stop()
 
@@ -166,8 +205,7 @@ class Mesh:
 
     async def join(self, *names: str, gateway: int = 0, delay_ms: float = 5.0) -> None:
         """Workers that join and get a tier."""
-        for name in names:
-            await self.crew.start(name, self.stack.urls[gateway], delay_ms)
+        await asyncio.gather(*(self.crew.start(name, self.stack.urls[gateway], delay_ms) for name in names))
         await until(lambda: self.tiered(*names), f"{', '.join(names)} joined")
 
     async def tiered(self, *names: str) -> bool:
@@ -197,16 +235,12 @@ class Mesh:
 
     # -- what goes on -------------------------------------------------------------------------------------------------
 
-    async def verified(self) -> int:
-        """Tasks verified in all, by the first gateway's ledger."""
-        return sum(1 for r in await read_log(self.stack) if isinstance(r.event, ev.TaskVerified))
-
     async def goes_on(self, more: int = 10) -> None:
         """Wait until so many further tasks are verified."""
-        before = await self.verified()
+        since_s = time.monotonic()
 
         async def grown() -> bool:
-            return await self.verified() >= before + more
+            return len(self.follower.verdicts(since_s)) >= more
 
         await until(grown, f"{more} further tasks are verified")
 
@@ -225,11 +259,44 @@ class Mesh:
                     return False
         return True
 
+    # -- another log --------------------------------------------------------------------------------------------------
+
+    async def follow_anew(self) -> None:
+        """Forget the log that was read so far: another one, or one with another end, has taken its place."""
+        await self.follower.stop()
+        self.follower = Follower(self.stack)
+        self.follower.start()
+
+    def forget_lost(self, log: list[Recorded]) -> list[str]:
+        """Where the end of the log was lost, hold the mesh to what is left: jobs of which the log knows, and their
+        answers, which must come out the same. The jobs that are not expected to be known any more."""
+        known = Story((), log)
+        lost = {job for job in self.history.jobs() if not known.state_of(job)}
+        gone = {s.key for s in self.history.seen if s.job in lost}
+        cancelled = {job for job in self.history.jobs() if known.state_of(job) == "cancelled"}
+        self.history.seen = [
+            s
+            for s in self.history.seen
+            if s.job not in lost
+            and s.what not in ("status", "error")
+            and (s.what != "cancelled" or s.job in cancelled)
+            and not (s.what == "submitting" and s.key in gone)
+        ]
+        self.crew.forget()
+        return sorted(lost)
+
     # -- the check ----------------------------------------------------------------------------------------------------
 
     async def in_peace(self, *, rebuilt: tuple[str, ...] = ()) -> list[Recorded]:
         """Stop the clients, wait for the end of everything acknowledged, read it again everywhere, and check. rebuilt:
         services whose projection is compared with a replay. The log; AssertionError names every violation."""
+        log, found = await self.judged(rebuilt=rebuilt)
+        assert not found, words(found)
+        assert self.history.jobs(), "nothing was asked of this mesh: the check says nothing"
+        return log
+
+    async def judged(self, *, rebuilt: tuple[str, ...] = ()) -> tuple[list[Recorded], list[Violation]]:
+        """As in_peace, with the violations."""
         await self.rest()
         await until(self.live, "every service is live")
         await self._read_again()
@@ -238,19 +305,27 @@ class Mesh:
         credit = await self._credit()
         liars = frozenset(self.crew.ids[name] for name in self.liars)
         seen = [*self.history.seen, *self.crew.kept()]
-        found = violations(Story(seen, log, liars=liars, credit=credit, checksums=checksums))
-        assert not found, words(found)
-        assert self.history.jobs(), "nothing was asked of this mesh: the check says nothing"
-        return log
+        return log, violations(Story(seen, log, liars=liars, credit=credit, checksums=checksums))
 
     async def _read_again(self) -> None:
-        for url in self.stack.urls:
-            async with AsyncMesh(url, self.stack.api_key, patience=IMPATIENT) as mesh:
-                for job in self.history.jobs():
-                    deadline = time.monotonic() + PATIENCE_S
-                    while not await look(self.history, f"reader-{url}", mesh, job) and time.monotonic() < deadline:
-                        await asyncio.sleep(0.2)
-                    await look(self.history, f"reader-{url}", mesh, job, final=True)
+        """Every gateway's last word on every job."""
+        slots = asyncio.Semaphore(READERS)
+        async with contextlib.AsyncExitStack() as opened:
+            reading = []
+            for url in self.stack.urls:
+                mesh = AsyncMesh(url, self.stack.api_key, patience=IMPATIENT)
+                await opened.enter_async_context(mesh)
+                reading += [self._read_one(slots, mesh, job) for job in self.history.jobs()]
+            await asyncio.gather(*reading)
+
+    async def _read_one(self, slots: asyncio.Semaphore, mesh: AsyncMesh, job: str) -> None:
+        reader, deadline = f"reader-{mesh.url}", time.monotonic() + PATIENCE_S
+        async with slots:
+            while not await look(self.history, reader, mesh, job, peace=True):
+                if time.monotonic() > deadline:
+                    await look(self.history, reader, mesh, job, last=True)
+                    break
+                await asyncio.sleep(0.2)
 
     async def _credit(self) -> dict[str, int]:
         async with self.api(operator=True) as http:
@@ -263,11 +338,11 @@ class Mesh:
         async with opened_log(self.stack) as log:
             for service in services:
                 for _ in range(5):
-                    await asyncio.sleep(0.5)  # rows are written within COMMIT_S
-                    live = _checksums_of(self.stack.data_dir, service)
-                    replayed = {
-                        a["instance"]: (a["checkpoint"], a["checksum"]) for a in await rebuild(log.client, service)
-                    }
+                    await asyncio.sleep(0.2)  # rows are written within COMMIT_S
+                    known = _checksums_of(self.stack.data_dir, service)
+                    answers = await rebuild(log.client, service)
+                    replayed = {a["instance"]: (a["checkpoint"], a["checksum"]) for a in answers}
+                    live = {instance: known[instance] for instance in replayed}  # others have left
                     if {i: at for i, (at, _) in replayed.items()} == {i: at for i, (at, _) in live.items()}:
                         break
                 found[service] = live, replayed
@@ -318,3 +393,29 @@ def stop(pid: int) -> None:
 def resume(pid: int) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGCONT)
+
+
+# -- nats-server and its files ----------------------------------------------------------------------------------------
+
+
+async def last_seq(stack: Stack) -> int:
+    async with opened_log(stack) as log:
+        return await log.last_seq()
+
+
+def newest_block(data_dir: Path) -> Path:
+    """The file that the log's newest events are in."""
+    return max((data_dir / "nats").glob("jetstream/*/streams/EVENTS/msgs/*.blk"), key=lambda path: int(path.stem))
+
+
+async def log_killed(mesh: Mesh) -> None:
+    """nats-server is dead, and stays so until `log_started`."""
+    server = mesh.stack.processes["nats-server"]
+    server.may_start.clear()
+    mesh.stack.kill("nats-server")
+    while server.pid:
+        await asyncio.sleep(0.02)
+
+
+def log_started(mesh: Mesh) -> None:
+    mesh.stack.processes["nats-server"].may_start.set()

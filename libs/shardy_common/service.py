@@ -12,9 +12,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import sqlite3
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from shardy_common import letters
 from shardy_common.fold_status import Building, status
@@ -28,6 +29,8 @@ COMMIT_S = 0.05  # rows wait so long for more changes of the same task before th
 COMMIT_EVENTS = 5_000
 BUSY_EVENTS = 12  # a step that brought more than this is followed by a short rest, so that the next brings more still
 REST_S = 0.003
+NO_ROOM_S = 1.0
+NO_ROOM = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)
 IN_FLIGHT_APPENDS_MAX = 16_000
 HELD_EVENTS_MAX = 20_000  # folded and not committed, while a dead letter is on its way: then nothing more is read
 AGAIN_S = 0.02  # after a refusal: the events that won are read before anything is decided again
@@ -48,6 +51,15 @@ class Core(Protocol):
     def rows(self) -> dict[str, list[Sequence[Any]]]:
         """Rows that changed since the last call, by table."""
         ...
+
+
+class Unwritten(NamedTuple):
+    """What Projection.commit takes."""
+
+    rows: dict[str, list[Sequence[Any]]]
+    checkpoint: int
+    anchor: str
+    skipped: list[Skipped]
 
 
 class FoldLoop:
@@ -98,6 +110,7 @@ class FoldLoop:
         self._commit_at = 0.0
         self._held: list[list[Recorded]] = []  # batches folded since the last commit
         self._skips: dict[int, Skipped] = {}  # of them, events passed over
+        self._unwritten: Unwritten | None = None  # given up by the core, and taken by no transaction yet
         self._silence = 0  # appends in a row that the log did not take for no reason that deciding again could mend
         self._react_at = 0.0
         self.mender = Mender(self)
@@ -133,6 +146,10 @@ class FoldLoop:
                 task.cancel()
 
     async def _step(self) -> None:
+        if self._unwritten is not None:  # nothing more is folded until it is: the log waits, and memory stays bounded
+            await asyncio.sleep(NO_ROOM_S)
+            self.flush()
+            return
         left = max(self._commit_at - time.monotonic(), 0.0) if self._uncommitted else self._tick_s
         if self._letters and self._uncommitted > HELD_EVENTS_MAX:
             events = []
@@ -201,14 +218,27 @@ class FoldLoop:
         """Write what has been folded: one row for each thing that changed, and the checkpoint, in one transaction.
 
         Not while a dead letter is on its way: the checkpoint must not pass an event that was skipped before its letter
-        is in the log, or a crash would lose it.
+        is in the log, or a crash would lose it. A core gives each row once, so rows that no transaction took are kept:
+        whoever flushes next, be it the end of the process, must not write the checkpoint without them.
         """
-        if self._uncommitted and not self._letters:
+        if not self._uncommitted or self._letters:
+            return
+        if self._unwritten is None:
             anchor = anchor_of(self._last) if self._last is not None else self.projection.origin.anchor
-            self.projection.commit(self.core.rows(), self._last_seq, anchor, self._skips.values())
+            self._unwritten = Unwritten(self.core.rows(), self._last_seq, anchor, list(self._skips.values()))
+        seq = self._unwritten.checkpoint
+        try:
+            self.projection.commit(*self._unwritten)
+        except sqlite3.OperationalError as error:
+            if getattr(error, "sqlite_errorcode", 0) not in NO_ROOM:
+                raise
+            log.error("%s: no room for its projection (%s); waiting for some", self.name, self.projection.path)
+            return
+        self._unwritten = None
+        self._held = [batch for batch in self._held if batch[-1].seq > seq]
+        self._skips = {at: skipped for at, skipped in self._skips.items() if at > seq}
+        if seq == self._last_seq:
             self._uncommitted = 0
-            self._held.clear()
-            self._skips.clear()
             if self._last_seq >= self.snapshots.due and self.building is None:
                 self.snapshots.begin(self._last_seq)
 
@@ -344,6 +374,7 @@ class FoldLoop:
         self.projection.adopt(identity)
         self._held.clear()
         self._skips.clear()
+        self._unwritten = None
         self._uncommitted, self._last, self._last_seq = 0, None, 0
         self.core = self.make_core()
         self.core.load(self.projection)

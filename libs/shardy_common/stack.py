@@ -17,7 +17,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -26,6 +26,7 @@ from typing import IO
 import httpx
 
 from shardy_common.mesh_key import ensure_mesh_key
+from shardy_common.stack_store import LOOK_S, StoreWatch
 from shardy_common.stack_words import facts, greeting
 
 SERVICES = {
@@ -46,9 +47,16 @@ class StackError(RuntimeError):
     """The stack could not start; the text says what to do."""
 
 
+def _set() -> asyncio.Event:
+    event = asyncio.Event()
+    event.set()
+    return event
+
+
 @dataclass(slots=True)
 class Managed:
-    """One supervised process. process is None between a death and the restart."""
+    """One supervised process. process is None between a death and the restart. may_start: while it is cleared, a
+    process that has ended is not started again."""
 
     name: str
     argv: list[str]
@@ -58,7 +66,7 @@ class Managed:
     restarts: int = 0
     paused: bool = False
     task: asyncio.Task[None] | None = None
-    wake: asyncio.Event = field(default_factory=asyncio.Event)
+    may_start: asyncio.Event = field(default_factory=_set)
 
     @property
     def pid(self) -> int:
@@ -93,6 +101,7 @@ class Stack:
         self.processes: dict[str, Managed] = {}
         self._env = env or {}
         self._stopping = False
+        self._watching: asyncio.Task[None] | None = None
         self._password = secrets.token_urlsafe(24)
         self.api_key = self.operator_key = self.mesh_key = ""
         self.fresh_keys = False
@@ -139,6 +148,7 @@ class Stack:
         self.api_key, self.operator_key = keys["submit"], keys["operate"]
         self.mesh_key = ensure_mesh_key(self.data_dir / "mesh_key")
         self._supervise("nats-server", [_nats_server(), "-c", str(self._nats_config())], dict(os.environ))
+        self._watching = asyncio.get_running_loop().create_task(self._watch_store(self.processes["nats-server"]))
         for name in CORE:
             self._start_service(name)
         await self._ready()
@@ -149,6 +159,8 @@ class Stack:
     async def stop(self) -> None:
         """Stop all processes, services first, each by its own process id."""
         self._stopping = True
+        if self._watching is not None:
+            self._watching.cancel()
         ordered = [m for n, m in self.processes.items() if n != "nats-server"]
         await asyncio.gather(*(self._stop_one(m) for m in ordered))
         if "nats-server" in self.processes:
@@ -164,6 +176,23 @@ class Stack:
         if pid:
             os.kill(pid, signal.SIGKILL)
         return pid
+
+    def add_replica(self, service: str) -> str:
+        """Start one more process of a service beside those that run; its name. A gateway's address is the last url."""
+        number = 1 + max(_numbers(service, self.processes), default=-1)
+        port = self.port if service != "gateway" else free_port(self.host)
+        if service == "gateway":
+            self._ports.append(port)
+        name = f"{service}-{number}" if number else service
+        self._supervise(name, [sys.executable, "-m", SERVICES[service]], self._service_env(number, port))
+        return name
+
+    async def remove_replica(self, name: str) -> None:
+        """Stop one process in order, and let it be."""
+        managed = self.processes.pop(name)
+        if name.startswith("gateway"):
+            self._ports.remove(int(managed.env["SHARDY_PORT"]))
+        await self._stop_one(managed)
 
     # -- inside ---------------------------------------------------------------------------------------------------
 
@@ -224,6 +253,7 @@ class Stack:
         """Start the process, and start it again whenever it ends."""
         failures = 0
         while not self._stopping:
+            await managed.may_start.wait()
             _rotate(managed.log)
             with open(managed.log, "ab") as out:  # noqa: ASYNC230 - a local file, once a start
                 managed.process = await asyncio.create_subprocess_exec(
@@ -242,6 +272,18 @@ class Stack:
             failures = 0 if time.monotonic() - started > HEALTHY_S else failures + 1
             managed.restarts += 1
             await asyncio.sleep(RESTART_S[min(failures, len(RESTART_S) - 1)])
+
+    async def _watch_store(self, server: Managed) -> None:
+        """End a nats-server that had no room once there is some: its supervisor starts one that writes again."""
+        watch, pid = StoreWatch(server.log, self.data_dir / "nats"), 0
+        while True:
+            if server.pid != pid:
+                watch.started()
+                pid = server.pid
+            elif watch.hopeless() and server.process is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    server.process.terminate()
+            await asyncio.sleep(LOOK_S)
 
     async def _stop_one(self, managed: Managed) -> None:
         process = managed.process
@@ -289,6 +331,12 @@ class Stack:
                 {"url": self.url, "nats_url": self.nats_url, "nats_password": self._password, "pid": os.getpid()}
             )
         )
+
+
+def _numbers(service: str, names: Iterable[str]) -> list[int]:
+    """Of the processes of one service: 0 for the one that bears only its name."""
+    found = (name.removeprefix(service).removeprefix("-") or "0" for name in names if name.startswith(service))
+    return [int(number) for number in found if number.isdigit()]
 
 
 KEY_FILES = {"submit": "api_key", "operate": "operator_key"}

@@ -93,7 +93,8 @@ class Projection:
             cursor.execute("UPDATE _meta SET checkpoint = ?, anchor = ?", (checkpoint, anchor))
             cursor.execute("COMMIT")
         except BaseException:
-            cursor.execute("ROLLBACK")
+            if self.connection.in_transaction:  # a full disk may have ended it already
+                cursor.execute("ROLLBACK")
             raise
 
     def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:

@@ -1,0 +1,72 @@
+"""No room under the log, under the projections, under the blobs: words, waiting, no gap; all goes on when there is room
+again. (Uploads to a full store: tests/connected/test_full_disk.py.)"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from bench.faults.disk import SmallDisk
+from bench.faults.mesh import ENV, Mesh, until
+from shardy_common.stack import Stack
+
+MIB = 24
+Disks = dict[str, SmallDisk]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def cramped(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[Mesh, Disks]]:
+    folder = tmp_path_factory.mktemp("cramped")
+    with contextlib.ExitStack() as mounts:
+        disks = {}
+        for name in ("nats", "projections", "blobs"):
+            disks[name] = mounts.enter_context(SmallDisk(folder / "data" / name, MIB))
+            if why := disks[name].why_not:
+                print(f"no small file system can be mounted here: {why}")
+                pytest.skip(f"no small file system can be mounted here: {why}")
+        async with Mesh(folder, Stack(folder / "data", allow_same_address=True, env=ENV)) as mesh:
+            await mesh.join("ada", "bo", "cy")
+            yield mesh, disks
+
+
+@pytest.mark.parametrize(
+    ("place", "said_by", "words"),
+    [
+        ("projections", "matchmaker", "no room"),
+        ("blobs", "gateway", "cannot be stored"),
+        ("nats", "gateway", "log"),
+    ],
+)
+async def test_a_full_disk_is_waited_for(cramped: tuple[Mesh, Disks], place: str, said_by: str, words: str) -> None:
+    mesh, disks = cramped
+    mesh.load()
+    await mesh.goes_on()
+    log = mesh.stack.data_dir / "logs" / f"{said_by}.log"
+    before = len(log.read_text())
+    filler = disks[place].fill()
+    if place == "nats":  # what was allocated before it was filled holds some more
+        await until(lambda: refused(mesh), "a client is told that nothing can be recorded")
+    else:
+        await until(lambda: said(log, before, words), f"{said_by} says that there is {words}")
+    await asyncio.sleep(2.0)
+    if place == "blobs":
+        filler.unlink()
+    else:
+        disks[place].enlarge(4 * MIB)
+    await mesh.goes_on()
+    await mesh.in_peace(rebuilt=("gateway", "matchmaker", "quorum", "dlq"))
+    for managed in mesh.stack.processes.values():
+        assert "Traceback" not in managed.log.read_text(errors="replace"), managed.name
+
+
+async def said(log: object, before: int, words: str) -> bool:
+    return re.search(words, log.read_text()[before:]) is not None  # type: ignore[attr-defined]
+
+
+async def refused(mesh: Mesh) -> bool:
+    return any(s.what == "error" and s.key and "log" in s.detail for s in mesh.history.seen)
