@@ -17,7 +17,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-SUITES = ("engine", "tasks", "demo", "trust")
+SUITES = ("engine", "tasks", "demo", "trust", "log")
 OUT = Path(__file__).parent / "out"
 
 
