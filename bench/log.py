@@ -11,10 +11,17 @@ import asyncio
 import os
 from typing import Any
 
-from bench import log_rates
+from bench import log_rates, log_rebuild, log_sockets, log_tasks
 from bench.log_store import OUT
 
-PARTS = {"rates": log_rates.run}
+EVENTS = int(os.environ.get("SHARDY_BENCH_EVENTS", "1000000"))
+SOCKETS = int(os.environ.get("SHARDY_BENCH_SOCKETS", "5000"))
+PARTS = {
+    "rates": log_rates.run,
+    "rebuild": lambda: log_rebuild.run(EVENTS),
+    "tasks": lambda: log_tasks.run(EVENTS),
+    "sockets": lambda: log_sockets.run(SOCKETS),
+}
 
 
 def run() -> list[dict[str, Any]]:

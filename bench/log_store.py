@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -40,6 +41,14 @@ def profiled() -> dict[str, str]:
     OUT.mkdir(exist_ok=True)
     path = os.pathsep.join(filter(None, (str(SAMPLER), os.environ.get("PYTHONPATH", ""))))
     return {"PYTHONPATH": path, "SHARDY_BENCH_PROFILE": str(OUT)}
+
+
+async def write_profiles(stack: Stack) -> None:
+    """Let the services of a profiled stack write what was sampled, and begin anew."""
+    for name, managed in stack.processes.items():
+        if managed.process is not None and name != "nats-server":
+            managed.process.send_signal(signal.SIGUSR2)
+    await asyncio.sleep(0.5)
 
 
 async def story_store(events: int) -> tuple[Path, dict[str, Any]]:
@@ -95,7 +104,7 @@ def copied(folder: Path, to: Path) -> Iterator[Path]:
     shutil.rmtree(to, ignore_errors=True)
 
 
-# -- what processes cost ------------------------------------------------------------------------------------------------
+# -- what processes cost ----------------------------------------------------------------------------------------------
 
 
 def cpu_s(pid: int) -> float:
