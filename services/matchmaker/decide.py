@@ -69,6 +69,8 @@ class Matchmaker:
             self._swept_ms = now_ms
             self._expire(now_ms, out)
         self._end_jobs(out)
+        if not self.fold.jobs:  # nothing to lend: thousands of idle devices need not be looked at
+            return out
         pool = Pool(self.fold, self.overlay, self.allow_same_address, rng, now_ms)
         if pool.free():
             self._replicate(now_ms, pool, out)
