@@ -46,6 +46,20 @@ async def test_frames_leave_in_order_and_then_nothing_runs() -> None:
     assert len(asyncio.all_tasks()) == 1  # this test
 
 
+async def test_frames_are_held_back_until_the_session_is_open() -> None:
+    """The log may lend work in the same batch that gives the tier: what is posted early leaves after that, in order."""
+    socket, session = made()
+    session.post({"t": "lease", "n": 1}, [b"operand"])
+    session.post({"t": "cancel", "n": 2})
+    await session.sent(1)
+    assert socket.sent == []
+    session.open({"t": "tier"})
+    session.post({"t": "lease", "n": 3})
+    await session.sent(1)
+    assert [header["t"] for header in socket.sent] == ["tier", "lease", "cancel", "lease"]
+    assert socket.sent[1]["seg"] == [len(b"operand")]
+
+
 async def test_what_was_queued_comes_before_the_goodbye_and_nothing_after_it() -> None:
     socket, session = made()
     session.send({"t": "ack"})
