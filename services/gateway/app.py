@@ -72,6 +72,7 @@ def make_app(settings: GatewaySettings) -> FastAPI:
     app.state.settings = settings
     app.include_router(router)
     app.add_middleware(Guard)
+    app.add_middleware(WorkerSockets)
     problems.handle(app)
     app.openapi = lambda: openapi.document(app)  # type: ignore[method-assign]
 
@@ -80,10 +81,6 @@ def make_app(settings: GatewaySettings) -> FastAPI:
         for name, value in PAGE_HEADERS.items():
             response.headers.setdefault(name, value)
         return response
-
-    @app.websocket("/ws/worker-join")
-    async def worker_join(socket: WebSocket) -> None:
-        await app.state.gateway.door.serve(socket)
 
     page = FastAPI(openapi_url=None)
     page.add_middleware(BaseHTTPMiddleware, dispatch=headers)
@@ -98,6 +95,20 @@ def make_app(settings: GatewaySettings) -> FastAPI:
 
     app.mount("/", Elsewhere(app, page))
     return app
+
+
+class WorkerSockets:
+    """Takes worker sockets past the framework's routes: what those keep for each (exit stacks, wrappers, a dozen
+    frames) is more than all that a session holds, and a worker is connected for hours."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket" and scope["path"] == "/ws/worker-join":
+            await scope["app"].state.gateway.door.serve(WebSocket(scope, receive, send))
+        else:
+            await self.app(scope, receive, send)
 
 
 class Elsewhere:

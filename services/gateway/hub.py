@@ -228,7 +228,7 @@ class Hub:
                 return MALFORMED
             if blake3(data).digest() != digest:
                 return MALFORMED
-        elif session.uploads.get(lease_id) != (digest.hex(), size) and self.blobs.size(digest.hex()) != size:
+        elif session.uploaded(lease_id) != (digest.hex(), size) and self.blobs.size(digest.hex()) != size:
             return MALFORMED
         ms, backend, spans = result.get("ms"), result.get("backend"), result.get("spans")
         event = ev.ResultSubmitted(
@@ -317,7 +317,7 @@ class Hub:
                     again.append(item)
                 elif isinstance(item.event, ev.ResultSubmitted):
                     self.results_accepted += 1
-                    item.session.uploads.pop(item.lease, None)
+                    item.session.recorded(item.lease)
                     acks.setdefault(item.session.id, (item.session, []))[1].append([item.lease, "accepted"])
             for session, entries in acks.values():
                 session.send({"t": "ack", "acks": entries})

@@ -17,6 +17,7 @@ from fastapi import WebSocket, WebSocketDisconnect
 from shardy_common import ids, limits
 from shardy_common.log import Append, Appended, JetStreamLog
 from shardy_common.wire import events as ev
+from shardy_gateway.descriptors import sockets_max
 from shardy_gateway.gates import Gates
 from shardy_gateway.hub import Hub
 from shardy_gateway.passes import Passes
@@ -58,26 +59,31 @@ class Door:
         self.gateway, self.hub, self.log, self.probes = gateway, hub, event_log, probes
         self.passes, self.gates, self.refusals = passes, gates, refusals
         self.tokens: dict[str, Session] = {}  # bearer tokens of joined workers
+        self._open = 0  # sockets, joined or not
 
     async def serve(self, socket: WebSocket) -> None:
         """One connection, from accept to close. Never raises."""
         await socket.accept()
         address = socket.client.host if socket.client else "unknown"
+        socket.scope["headers"] = []  # nothing asks for them later, and they are half of what a socket's scope holds
         session = Session(socket, secrets.token_hex(8), "", address, "", "")
-        pump = asyncio.create_task(session.pump())
         refused = self.gates.join(address, time.monotonic())
         self.gates.opened(address)
+        self._open += 1
         try:
             if refused:
                 raise CloseSession(4429, refused, 30_000)
             if len(self.hub.sessions) >= SESSIONS_MAX:
                 raise CloseSession(1012, f"this gateway holds its limit of {SESSIONS_MAX} workers", 10_000)
+            if self._open > sockets_max():
+                raise CloseSession(1012, "this gateway has no file descriptors left for more sockets", 10_000)
             try:
                 async with asyncio.timeout(HANDSHAKE_S):
                     joined = await self._handshake(session)
             except TimeoutError:
                 raise CloseSession(4408, f"the handshake took over {HANDSHAKE_S} s", 1_000) from None
             await self._admit(session, joined)
+            del joined  # an idle session is held for hours, and this would be with it
             await self._listen(session)
         except CloseSession as why:
             session.close(why)
@@ -87,8 +93,9 @@ class Door:
             log.exception("worker session %s failed", session.id)
             session.close(CloseSession(1012, "the gateway failed; reconnect", 1_000))
         finally:
+            self._open -= 1
             self.gates.closed(address)
-            await self._leave(session, pump)
+            await self._leave(session)
 
     async def _handshake(self, session: Session) -> ev.WorkerJoined:
         hello = await self._expect(session, "hello")
@@ -237,13 +244,12 @@ class Door:
                     with contextlib.suppress(Exception):
                         await session.socket.close(4408)
 
-    async def _leave(self, session: Session, pump: asyncio.Task[None]) -> None:
+    async def _leave(self, session: Session) -> None:
         session.close(CloseSession(1000, "closed"))
         why = session.closing
         if why is not None and why.code != 1000:
             self.refusals.socket(why.code, why.reason, session.id, session.worker, session.address)
-        with contextlib.suppress(Exception):
-            await asyncio.wait_for(pump, 2)
+        await session.sent(patience_s=2)
         self.tokens.pop(session.token, None)
         if self.hub.sessions.get(session.worker) is session:
             del self.hub.sessions[session.worker]

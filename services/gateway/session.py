@@ -1,4 +1,8 @@
-"""One joined worker's socket: its limits, what was sent to it, and a bounded queue of frames on their way out."""
+"""One joined worker's socket: its limits, what was sent to it, and a bounded queue of frames on their way out.
+
+Thousands of workers are idle at any moment, so an idle session holds little: no task of its own (one sends while there
+is something to send), no queue object, and what it remembers of leases only once there were some.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import asyncio
 import contextlib
 import time
 from collections import OrderedDict
+from collections.abc import Container
 from typing import Any
 
 from fastapi import WebSocket, WebSocketDisconnect
@@ -28,6 +33,11 @@ class CloseSession(Exception):
 
 
 class Session:
+    __slots__ = (
+        "_budget", "_budget_at", "_carried", "_early", "_gone", "_operands", "_out", "_queued", "_sender", "_uploads",
+        "address", "agent", "closing", "id", "joined_seq", "key", "seen", "socket", "tiered", "token", "worker",
+    )  # fmt: skip
+
     def __init__(self, socket: WebSocket, session_id: str, worker: str, address: str, agent: str, token: str) -> None:
         self.socket, self.id, self.worker, self.address, self.agent = socket, session_id, worker, address, agent
         self.token = token
@@ -35,15 +45,37 @@ class Session:
         self.tiered: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self.seen = time.monotonic()
         self.joined_seq = 0  # where its join stands in the log, once that has been read back
-        self.carried: OrderedDict[tuple[str, int, int], None] = OrderedDict()
-        self.operands: OrderedDict[str, None] = OrderedDict()  # blobs that its leases named: what it may fetch
-        self.uploads: dict[str, tuple[str, int]] = {}  # lease → (digest, size) of an uploaded result
+        self._carried: OrderedDict[tuple[str, int, int], None] | None = None
+        self._operands: OrderedDict[str, None] | None = None
+        self._uploads: dict[str, tuple[str, int]] | None = None
         self.closing: CloseSession | None = None
         self._budget = float(FRAMES_PER_S * FRAMES_BURST_S)
         self._budget_at = time.monotonic()
-        self._out: asyncio.Queue[bytes] = asyncio.Queue(OUT_FRAMES_MAX)
+        self._out: list[bytes] = []
+        self._queued = 0  # frames in _out, and of those on their way
+        self._sender: asyncio.Task[None] | None = None
+        self._gone = False  # it was said goodbye to, or the socket broke
         self._early: list[tuple[dict[str, Any], list[bytes] | None]] | None = []
-        self._ended = asyncio.Event()
+
+    @property
+    def operands(self) -> Container[str]:
+        """Blobs that its leases named: what it may fetch."""
+        return self._operands or ()
+
+    @property
+    def uploads(self) -> dict[str, tuple[str, int]]:
+        """Lease → (digest, size) of an uploaded result."""
+        if self._uploads is None:
+            self._uploads = {}
+        return self._uploads
+
+    def uploaded(self, lease: str) -> tuple[str, int] | None:
+        return self._uploads.get(lease) if self._uploads else None
+
+    def recorded(self, lease: str) -> None:
+        """Its result is in the log: the upload need not be known any more."""
+        if self._uploads:
+            self._uploads.pop(lease, None)
 
     async def receive(self) -> tuple[dict[str, Any], list[memoryview]]:
         """The next frame. CloseSession when it breaks a rule."""
@@ -81,17 +113,23 @@ class Session:
 
     def show(self, digest: str) -> None:
         """A lease names this blob."""
-        self.operands[digest] = None
-        self.operands.move_to_end(digest)
-        while len(self.operands) > CARRIED_MAX:
-            self.operands.popitem(last=False)
+        if self._operands is None:
+            self._operands = OrderedDict()
+        self._operands[digest] = None
+        self._operands.move_to_end(digest)
+        while len(self._operands) > CARRIED_MAX:
+            self._operands.popitem(last=False)
 
     def send(self, header: dict[str, Any], segments: list[bytes] | None = None) -> None:
         """Queue a frame. A worker that does not read is closed rather than buffered for."""
-        try:
-            self._out.put_nowait(frame.encode(header, segments or ()))
-        except asyncio.QueueFull:
+        if self._gone:
+            return
+        if self._queued >= OUT_FRAMES_MAX:
             self.close(CloseSession(4408, "frames are not being read; reconnect", 1_000))
+            return
+        self._out.append(frame.encode(header, segments or ()))
+        self._queued += 1
+        self._stir()
 
     def open(self, tier: dict[str, Any]) -> None:
         """Send the tier frame, and after it whatever was posted before: the log may lend work to a worker in the same
@@ -111,38 +149,49 @@ class Session:
             self._early.append((header, segments))
 
     def close(self, why: CloseSession) -> None:
+        """Say goodbye once what is queued has been sent, and close the socket. The first reason counts."""
         if self.closing is None:
             self.closing = why
-            self._ended.set()
+            self._stir()
 
-    async def pump(self) -> None:
-        """Send queued frames until the session closes, then say goodbye and close the socket."""
-        ended = asyncio.create_task(self._ended.wait())
+    def _stir(self) -> None:
+        if self._sender is None:
+            self._sender = asyncio.get_running_loop().create_task(self._send_queued())
+
+    async def _send_queued(self) -> None:
+        """Send what there is, then end: an idle session keeps no task."""
         try:
-            while self.closing is None:
-                getter = asyncio.create_task(self._out.get())
-                await asyncio.wait({getter, ended}, return_when=asyncio.FIRST_COMPLETED)
-                if not getter.done():
-                    getter.cancel()
-                    break
-                await self.socket.send_bytes(getter.result())
-                while not self._out.empty():
-                    await self.socket.send_bytes(self._out.get_nowait())
+            while self._out and not self._gone:
+                frames, self._out = self._out, []
+                for data in frames:
+                    await self.socket.send_bytes(data)
+                    self._queued -= 1
             why = self.closing
-            if why is not None:
+            if why is not None and not self._gone:
+                self._gone = True
                 bye = {"t": "bye", "code": why.code, "reason": why.reason, "retry_ms": why.retry_ms}
-                with contextlib.suppress(Exception):
-                    await self.socket.send_bytes(frame.encode(bye))
-                    await self.socket.close(why.code, why.reason[:120])
+                await self.socket.send_bytes(frame.encode(bye))
+                await self.socket.close(why.code, why.reason[:120])
+        except Exception:  # the socket broke: whoever reads from it hears of that too, and ends the session
+            self._gone = True
+            self._out.clear()
         finally:
-            ended.cancel()
+            self._sender = None
+
+    async def sent(self, patience_s: float) -> None:
+        """Until everything is sent, the goodbye too, at most so long."""
+        if self._sender is not None:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._sender, patience_s)
 
     def carry(self, key: tuple[str, int, int]) -> bool:
         """Whether these operand bytes must travel with the lease: True the first time, then the worker has them."""
-        if key in self.carried:
-            self.carried.move_to_end(key)
+        if self._carried is None:
+            self._carried = OrderedDict()
+        if key in self._carried:
+            self._carried.move_to_end(key)
             return False
-        self.carried[key] = None
-        if len(self.carried) > CARRIED_MAX:
-            self.carried.popitem(last=False)
+        self._carried[key] = None
+        if len(self._carried) > CARRIED_MAX:
+            self._carried.popitem(last=False)
         return True

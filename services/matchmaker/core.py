@@ -73,6 +73,7 @@ class MatchmakerCore:
             + [(t, task.job, 0, _pack(task)) for t, task in fold.dead_tasks.items()],
             "trust": [(w, _pack(fold.book.records[w])) for w in fold.book.touched],
         }
+        fold.moved |= fold.touched["workers"]
         for names in fold.touched.values():
             names.clear()
         fold.book.touched.clear()

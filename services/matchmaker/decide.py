@@ -17,7 +17,7 @@ from shardy_common.wire import subjects
 from shardy_common.wire.job import Tile
 from shardy_matchmaker.chunker import Device, next_tile
 from shardy_matchmaker.fold import Fold
-from shardy_matchmaker.pool import TASK_OVERHEAD_MS, Candidate, Pool
+from shardy_matchmaker.pool import TASK_OVERHEAD_MS, Candidate, Devices, Pool
 from shardy_matchmaker.state import EXPIRED, FAILED, LIVE, JobState, TaskState
 from shardy_matchmaker.tiers import tier_for
 
@@ -35,6 +35,9 @@ class Overlay:
 
     def __init__(self) -> None:
         self.leases: dict[str, tuple[str, float]] = {}
+        self.of_worker: dict[str, dict[str, float]] = {}  # the same by worker: work of each lease
+        self.moved: set[str] = set()  # workers of which a proposed lease came or went, for the next round
+        self.devices = Devices()
         self.cursors: dict[str, Cursor] = {}
         self.runs: dict[str, int] = {}
         self.carving: dict[str, int] = {}
@@ -43,6 +46,21 @@ class Overlay:
         self.tiered: set[str] = set()
         self.lone: dict[str, tuple[str, int]] = {}  # task → (worker, operations), given to it alone
         self.lone_ops: dict[str, int] = {}  # the same, summed for each worker
+
+    def lend(self, lease: str, worker: str, work_ms: float) -> None:
+        self.leases[lease] = (worker, work_ms)
+        self.of_worker.setdefault(worker, {})[lease] = work_ms
+        self.moved.add(worker)
+
+    def read_back(self, lease: str) -> None:
+        """It stands in the log, or was refused."""
+        worker, _ = self.leases.pop(lease, ("", 0.0))
+        held = self.of_worker.get(worker)
+        if held is not None:
+            held.pop(lease, None)
+            self.moved.add(worker)
+            if not held:
+                del self.of_worker[worker]
 
 
 class Matchmaker:
@@ -95,7 +113,7 @@ class Matchmaker:
         overlay = self.overlay
         if isinstance(event, (ev.TaskCreated, ev.TaskAssigned)):
             for lease in event.leases:
-                overlay.leases.pop(lease.id, None)
+                overlay.read_back(lease.id)
         if isinstance(event, ev.TaskCreated):
             run = overlay.carving.pop(event.task, None)
             if event.task in overlay.lone:
@@ -290,7 +308,7 @@ class Matchmaker:
         work_ms = ops / worker.gops / 1e6 + TASK_OVERHEAD_MS
         deadline = now_ms + LEASE_BASE_MS + int(LEASE_FACTOR * (worker.load_ms + work_ms))
         pool.lend(worker, work_ms)
-        self.overlay.leases[lease_id] = (worker.id, work_ms)
+        self.overlay.lend(lease_id, worker.id, work_ms)
         return ev.Lease(lease_id, worker.id, worker.session, deadline)
 
     def _propose(self, out: list[Append], task: TaskState, event: ev.Event, msg_id: str) -> None:

@@ -37,6 +37,7 @@ class Fold:
         self.tasks: dict[str, TaskState] = {}
         self.ended: dict[str, str] = {}  # jobs ended since the last commit, with how
         self.touched: dict[str, set[str]] = {"workers": set(), "jobs": set(), "tasks": set()}
+        self.moved: set[str] = set()  # workers that were touched, until the next round has looked at them
         self.dead_tasks: dict[str, TaskState] = {}  # left memory since the last commit
         self.dead_jobs: dict[str, JobState] = {}
         self.tasks_of: dict[str, set[str]] = {}

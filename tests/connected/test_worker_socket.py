@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator
-from typing import Any, cast
+from typing import Any
 
 import httpx
 import numpy as np
@@ -13,14 +13,12 @@ import pytest
 import pytest_asyncio
 from blake3 import blake3
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from fastapi import WebSocket
 from meshkit import Workers, int8, of_job, product, read_log, same, until, workers_named
-from rawsocket import RESULTS_TAG, Closed, Header, RawWorker, frame, leaf_of, tree, unframe
+from rawsocket import RESULTS_TAG, Closed, Header, RawWorker, frame, leaf_of, tree
 
 from shardy_client import AsyncMesh
 from shardy_common.stack import Stack
 from shardy_common.wire import events as ev
-from shardy_gateway.session import Session
 
 MIB = 1 << 20
 NAN, INF = float("nan"), float("inf")
@@ -451,19 +449,6 @@ async def test_no_lease_comes_before_the_tier(stack: Stack, mesh: AsyncMesh, rng
                 await raw.lease_of(job.id)
                 await job.cancel()
             await raw.leave()
-
-
-async def test_a_session_holds_frames_back_until_it_is_open() -> None:
-    """The same without luck: what is posted early leaves after the tier frame, in order."""
-    session = Session(cast("WebSocket", None), "session", "worker", "::1", "agent", "token")
-    session.post({"t": "lease", "n": 1}, [b"operand"])
-    session.post({"t": "cancel", "n": 2})
-    assert session._out.empty()
-    session.open({"t": "tier"})
-    session.post({"t": "lease", "n": 3})
-    sent = [unframe(session._out.get_nowait()) for _ in range(4)]
-    assert [header["t"] for header, _ in sent] == ["tier", "lease", "cancel", "lease"]
-    assert sent[1][1] == [b"operand"] and session._out.empty()
 
 
 async def test_cancelled_work_is_called_back(stack: Stack, mesh: AsyncMesh, rng: np.random.Generator) -> None:
