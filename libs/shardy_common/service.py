@@ -22,7 +22,8 @@ from shardy_common.wire import subjects
 from shardy_common.wire.events import DlqRecorded
 
 BATCH_MAX = 2_000
-COMMIT_S = 0.05  # rows wait so long for more changes of the same task before they are written
+COMMIT_S = 0.05  # of quiet: rows wait for more changes of the same task before they are written
+COMMIT_BUSY_S = 1.0  # at most so long, however busy it is: most tasks are then written once, with their verdict
 COMMIT_EVENTS = 5_000
 BUSY_EVENTS = 12  # a step that brought more than this is followed by a short rest, so that the next brings more still
 REST_S = 0.003
@@ -90,7 +91,7 @@ class FoldLoop:
         self._letters: set[str] = set()
         self._uncommitted = 0
         self._last_seq = projection.checkpoint
-        self._commit_at = 0.0
+        self._commit_at = self._commit_by = 0.0
 
     async def run(self) -> None:
         self.core.load(self.projection)
@@ -126,24 +127,28 @@ class FoldLoop:
             await asyncio.sleep(REST_S)
 
     def fold(self, events: list[Recorded]) -> None:
-        """Fold a batch in memory. Rows and checkpoint follow within COMMIT_S: a crash before that folds it again."""
+        """Fold a batch in memory. Rows and checkpoint follow soon (COMMIT_S): a crash before that folds it again."""
         evolve = self.core.evolve
         for recorded in events:
             if recorded.event is None:
                 self._poison(recorded)
             else:
                 evolve(recorded)
-        if not self._uncommitted:
-            self._commit_at = time.monotonic() + COMMIT_S
+        self._commit_soon()
         self._uncommitted += len(events)
         self._last_seq = events[-1].seq
         self.folded += len(events)
 
     def changed(self) -> None:
         """Rows changed by what was read beside the log: write them with the next commit, at the same checkpoint."""
-        if not self._uncommitted:
-            self._commit_at = time.monotonic() + COMMIT_S
+        self._commit_soon()
         self._uncommitted += 1
+
+    def _commit_soon(self) -> None:
+        now = time.monotonic()
+        if not self._uncommitted:
+            self._commit_by = now + COMMIT_BUSY_S
+        self._commit_at = min(now + COMMIT_S, self._commit_by)
 
     def flush(self) -> None:
         """Write what has been folded: one row for each thing that changed, and the checkpoint, in one transaction.

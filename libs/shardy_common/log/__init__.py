@@ -2,7 +2,7 @@
 
 from shardy_common.log.jetstream import JetStreamLog
 from shardy_common.log.memory import MemoryLog
-from shardy_common.log.projection import Projection, Table
+from shardy_common.log.projection import Projection, Table, gone
 from shardy_common.log.types import Append, Appended, Conflict, EventLog, Outcome, Reader, Recorded, Unknown, read_all
 
 __all__ = [
@@ -18,5 +18,6 @@ __all__ = [
     "Recorded",
     "Table",
     "Unknown",
+    "gone",
     "read_all",
 ]

@@ -25,9 +25,15 @@ class Table:
         self.delete_sql = f"DELETE FROM {name} WHERE {self.key} = ?"
 
 
+def gone(table: str) -> str:
+    """What the rows that leave a table are given to `commit` under: tuples of their key alone."""
+    return f"-{table}"
+
+
 class Projection:
     def __init__(self, path: Path | str, tables: Sequence[Table], *, version: int) -> None:
         self.path, self.tables, self.version = Path(path), {t.name: t for t in tables}, version
+        self._sql = {t.name: t.upsert_sql for t in tables} | {gone(t.name): t.delete_sql for t in tables}
         self.connection = self._open()
 
     @property
@@ -36,12 +42,13 @@ class Projection:
         return int(self.connection.execute("SELECT checkpoint FROM _meta").fetchone()[0])
 
     def commit(self, upserts: Mapping[str, Iterable[Sequence[Any]]], checkpoint: int) -> None:
-        """Write rows (coalesced by the caller: each key once) and the checkpoint in one transaction."""
+        """Write rows (coalesced by the caller: each key once), remove those that are gone, and write the checkpoint, in
+        one transaction."""
         cursor = self.connection.cursor()
         cursor.execute("BEGIN IMMEDIATE")
         try:
             for name, rows in upserts.items():
-                cursor.executemany(self.tables[name].upsert_sql, rows)
+                cursor.executemany(self._sql[name], rows)
             cursor.execute("UPDATE _meta SET checkpoint = ?", (checkpoint,))
             cursor.execute("COMMIT")
         except BaseException:
