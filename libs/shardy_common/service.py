@@ -25,7 +25,8 @@ from shardy_common.mending import Failed, Mender, anchor_of, fits, is_handlers, 
 from shardy_common.presence import Presence
 
 BATCH_MAX = 2_000
-COMMIT_S = 0.05  # rows wait so long for more changes of the same task before they are written
+COMMIT_S = 0.05  # of quiet: rows wait for more changes of the same task before they are written
+COMMIT_BUSY_S = 1.0  # at most so long, however busy it is: most tasks are then written once, with their verdict
 COMMIT_EVENTS = 5_000
 BUSY_EVENTS = 12  # a step that brought more than this is followed by a short rest, so that the next brings more still
 REST_S = 0.003
@@ -107,7 +108,7 @@ class FoldLoop:
         self._uncommitted = 0
         self._last_seq = projection.checkpoint
         self._last: Recorded | None = None  # folded last, since this process started
-        self._commit_at = 0.0
+        self._commit_at = self._commit_by = 0.0
         self._held: list[list[Recorded]] = []  # batches folded since the last commit
         self._skips: dict[int, Skipped] = {}  # of them, events passed over
         self._unwritten: Unwritten | None = None  # given up by the core, and taken by no transaction yet
@@ -180,7 +181,7 @@ class FoldLoop:
             await asyncio.sleep(REST_S)
 
     def fold(self, events: list[Recorded]) -> Failed | None:
-        """Fold a batch in memory. Rows and checkpoint follow within COMMIT_S: a crash before that folds it again.
+        """Fold a batch in memory. Rows and checkpoint follow soon (COMMIT_S): a crash before that folds it again.
 
         None, or the event that the core could not fold: then nothing counts as folded, and the core may be anything.
         """
@@ -200,8 +201,7 @@ class FoldLoop:
 
     def count(self, events: list[Recorded]) -> None:
         """These events are folded, and follow with the next commit."""
-        if not self._uncommitted:
-            self._commit_at = time.monotonic() + COMMIT_S
+        self._commit_soon()
         self._held.append(events)
         self._uncommitted += len(events)
         self._last = events[-1]
@@ -210,9 +210,14 @@ class FoldLoop:
 
     def changed(self) -> None:
         """Rows changed by what was read beside the log: write them with the next commit, at the same checkpoint."""
-        if not self._uncommitted:
-            self._commit_at = time.monotonic() + COMMIT_S
+        self._commit_soon()
         self._uncommitted += 1
+
+    def _commit_soon(self) -> None:
+        now = time.monotonic()
+        if not self._uncommitted:
+            self._commit_by = now + COMMIT_BUSY_S
+        self._commit_at = min(now + COMMIT_S, self._commit_by)
 
     def flush(self) -> None:
         """Write what has been folded: one row for each thing that changed, and the checkpoint, in one transaction.

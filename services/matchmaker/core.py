@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from shardy_common import trust
-from shardy_common.log import Projection, Recorded, Table
+from shardy_common.log import Projection, Recorded, Table, gone
 from shardy_matchmaker.decide import Matchmaker
 from shardy_matchmaker.fold import FILTERS
 from shardy_matchmaker.state import JobState, TaskState, WorkerState
@@ -16,10 +16,10 @@ from shardy_matchmaker.state import JobState, TaskState, WorkerState
 TABLES = [
     Table("workers", {"id": str, "body": bytes}),
     Table("jobs", {"id": str, "active": int, "body": bytes}, [["active"]]),
-    Table("tasks", {"id": str, "job": str, "active": int, "body": bytes}, [["active"]]),
+    Table("tasks", {"id": str, "body": bytes}),  # active ones: nothing asks for others
     Table("trust", {"worker": str, "body": bytes}),
 ]
-VERSION = 3
+VERSION = 4
 _pack = msgspec.msgpack.Encoder(order="deterministic").encode
 _worker = msgspec.msgpack.Decoder(WorkerState).decode
 _job = msgspec.msgpack.Decoder(JobState).decode
@@ -47,7 +47,7 @@ class MatchmakerCore:
             job = _job(body)
             fold.jobs[job.id] = job
             fold.tasks_of[job.id] = set()
-        for (body,) in projection.rows("SELECT body FROM tasks WHERE active = 1 ORDER BY id"):
+        for (body,) in projection.rows("SELECT body FROM tasks ORDER BY id"):
             task = _task(body)
             fold.tasks[task.id] = task
             fold.tasks_of[task.job].add(task.id)
@@ -69,8 +69,8 @@ class MatchmakerCore:
             "workers": [(w, _pack(fold.workers[w])) for w in fold.touched["workers"]],
             "jobs": [(j, 1, _pack(fold.jobs[j])) for j in fold.touched["jobs"] if j in fold.jobs]
             + [(j, 0, _pack(job)) for j, job in fold.dead_jobs.items()],
-            "tasks": [(t, fold.tasks[t].job, 1, _pack(fold.tasks[t])) for t in fold.touched["tasks"] if t in fold.tasks]
-            + [(t, task.job, 0, _pack(task)) for t, task in fold.dead_tasks.items()],
+            "tasks": [(t, _pack(fold.tasks[t])) for t in fold.touched["tasks"] if t in fold.tasks],
+            gone("tasks"): [(t,) for t in fold.dead_tasks],
             "trust": [(w, _pack(fold.book.records[w])) for w in fold.book.touched],
         }
         fold.moved |= fold.touched["workers"]

@@ -8,20 +8,20 @@ from typing import Any
 import msgspec
 
 from shardy_common import kinds, trust
-from shardy_common.log import Projection, Recorded, Table
+from shardy_common.log import Projection, Recorded, Table, gone
 from shardy_quorum.canary import Canary, Pace, Pacing
 from shardy_quorum.state import QuorumJob, QuorumTask
 from shardy_quorum.task import FILTERS, Quorum
 
 TABLES = [
     Table("jobs", {"id": str, "active": int, "body": bytes}, [["active"]]),
-    Table("tasks", {"id": str, "job": str, "active": int, "body": bytes}, [["active"]]),
+    Table("tasks", {"id": str, "body": bytes}),  # active ones: nothing asks for others
     Table("agents", {"worker": str, "agent": str}),
     Table("trust", {"worker": str, "body": bytes}),
     Table("canaries", {"job": str, "open": int, "body": bytes}, [["open"]]),
     Table("pace", {"id": int, "body": bytes}),
 ]
-VERSION = 3
+VERSION = 4
 _pack = msgspec.msgpack.Encoder(order="deterministic").encode
 _job = msgspec.msgpack.Decoder(QuorumJob).decode
 _task = msgspec.msgpack.Decoder(QuorumTask).decode
@@ -46,7 +46,7 @@ class QuorumCore:
             job = _job(body)
             quorum.jobs[job.id] = job
             quorum.tasks_of[job.id] = set()
-        for (body,) in projection.rows("SELECT body FROM tasks WHERE active = 1 ORDER BY id"):
+        for (body,) in projection.rows("SELECT body FROM tasks ORDER BY id"):
             task = _task(body)
             quorum.tasks[task.id] = task
             quorum.tasks_of[task.job].add(task.id)
@@ -71,8 +71,8 @@ class QuorumCore:
         out: dict[str, list[Sequence[Any]]] = {
             "jobs": [(j, 1, _pack(q.jobs[j])) for j in q.touched_jobs if j in q.jobs]
             + [(j, 0, b"") for j in q.dead_jobs],
-            "tasks": [(t, q.tasks[t].job, 1, _pack(q.tasks[t])) for t in q.touched_tasks if t in q.tasks]
-            + [(t, t.split("-")[0], 0, b"") for t in q.dead_tasks],
+            "tasks": [(t, _pack(q.tasks[t])) for t in q.touched_tasks if t in q.tasks],
+            gone("tasks"): [(t,) for t in q.dead_tasks],
             "agents": [(w, q.agents[w]) for w in q.touched_agents],
             "trust": [(w, _pack(q.book.records[w])) for w in q.book.touched],
             "canaries": [

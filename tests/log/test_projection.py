@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from shardy_common.log import Append, MemoryLog, Projection, Recorded, Table
+from shardy_common.log import Append, MemoryLog, Projection, Recorded, Table, gone
 from shardy_common.service import FoldLoop
 from shardy_common.wire import events as ev
 
@@ -38,6 +38,19 @@ def test_version_and_file_changes_start_anew(tmp_path: Path) -> None:
     newer.reset()
     assert newer.checkpoint == 0 and newer.rows("SELECT * FROM counts") == []
     newer.close()
+
+
+def test_rows_that_are_gone_leave_in_the_same_transaction(tmp_path: Path) -> None:
+    projection = Projection(tmp_path / "p.db", TABLES, version=1)
+    projection.commit({"counts": [("a", 1, b""), ("b", 2, b"")]}, 3)
+    projection.commit({"counts": [("c", 3, b"")], gone("counts"): [("a",), ("never there",)]}, 5)
+    assert projection.rows("SELECT id FROM counts ORDER BY id") == [("b",), ("c",)] and projection.checkpoint == 5
+    with pytest.raises(sqlite3.Error):
+        projection.commit({gone("counts"): [("b",), ("c", "too many")]}, 6)
+    assert projection.rows("SELECT id FROM counts ORDER BY id") == [("b",), ("c",)] and projection.checkpoint == 5
+    with pytest.raises(KeyError):
+        projection.commit({gone("nothing"): [("b",)]}, 6)
+    projection.close()
 
 
 def test_a_failed_commit_changes_nothing(tmp_path: Path) -> None:

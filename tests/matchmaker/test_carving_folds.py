@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from mesh_events import JOB, Story, created, joined, matmul, reopened, result, submitted, tiered
 
 from shardy_common.carving import Cursor
+from shardy_common.log import gone
 from shardy_common.wire import events as ev
 from shardy_common.wire.job import Tile
 from shardy_gateway.views import Views
@@ -196,11 +197,22 @@ def test_rows_do_not_depend_on_the_batches(events: list[ev.Event], cuts: list[in
     for one, many in zip(cores(), cores(), strict=True):
         for r in recorded:
             one.evolve(r)
-        batched: dict[str, dict[Any, Any]] = {}
+        batched: dict[tuple[str, Any], Any] = {}
         for i, r in enumerate(recorded):
             many.evolve(r)
             if i in cuts or r is recorded[-1]:
-                for table, rows in many.rows().items():
-                    batched.setdefault(table, {}).update({row[0]: row for row in rows})
-        whole = {table: {row[0]: row for row in rows} for table, rows in one.rows().items()}
+                commit(many.rows(), batched)
+        whole: dict[tuple[str, Any], Any] = {}
+        commit(one.rows(), whole)
         assert batched == whole, type(one)
+
+
+def commit(rows: dict[str, list[Any]], into: dict[tuple[str, Any], Any]) -> None:
+    """What a projection does with rows, and with those that are gone."""
+    for table, some in rows.items():
+        if table.startswith(gone("")):
+            for (key,) in some:
+                assert (table.removeprefix(gone("")), key) not in {(t, row[0]) for t in rows for row in rows[t]}
+                into.pop((table.removeprefix(gone("")), key), None)
+        else:
+            into.update({(table, row[0]): row for row in some})

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import pytest
 from mesh_simulation import LEASES_MAX, GatewayNode, Mesh, random_tile
 
@@ -327,7 +328,7 @@ def plant_an_end_is_known_by_its_job_alone(patch: pytest.MonkeyPatch) -> None:
     def decide(matchmaker: Matchmaker, *more: Any) -> list[Append]:
         ends = (ev.JobCompleted, ev.JobFailed)
         return [
-            replace(item, msg_id=f"end/{item.event.entity_id}") if isinstance(item.event, ends) else item
+            msgspec.structs.replace(item, msg_id=f"end/{item.event.entity_id}") if isinstance(item.event, ends) else item
             for item in honest(matchmaker, *more)
         ]
 

@@ -3,7 +3,7 @@
 from shardy_common.log.archive_file import ArchiveError
 from shardy_common.log.jetstream import JetStreamLog
 from shardy_common.log.memory import MemoryLog
-from shardy_common.log.projection import Projection, Skipped, Table
+from shardy_common.log.projection import Projection, Skipped, Table, gone
 from shardy_common.log.types import (
     Append,
     Appended,
@@ -33,5 +33,6 @@ __all__ = [
     "Skipped",
     "Table",
     "Unknown",
+    "gone",
     "read_all",
 ]

@@ -1,13 +1,15 @@
 """A pipelined appender over JetStream's publish API.
 
 nats-py's publish_async never resolves when the server answers with an error, so an optimistic conflict would hang.
-Here each append carries a reply subject under one inbox; the answer, good or bad, resolves its future, and one
-that never comes resolves as Unknown after `timeout_s`.
+Here each append carries a reply subject under one inbox; the answer, good or bad, is its outcome, and one that never
+comes is Unknown after `timeout_s`. A pipeline of appends has one future for all of its answers: one for each append
+cost as much as encoding it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 from collections.abc import Sequence
 
@@ -36,18 +38,36 @@ class _PubAck(msgspec.Struct):
 
 
 _decode_ack = msgspec.json.Decoder(_PubAck).decode
+_UNANSWERED = Unknown("no answer from the log in time")
+
+
+class _Pipeline:
+    """Appends that were sent together. outcomes: in their order; left: how many have no answer yet."""
+
+    __slots__ = ("done", "left", "outcomes")
+
+    def __init__(self, count: int, done: asyncio.Future[None]) -> None:
+        self.outcomes: list[Outcome] = [_UNANSWERED] * count
+        self.left = count
+        self.done = done
+
+    def answered(self, index: int, outcome: Outcome) -> None:
+        if self.outcomes[index] is _UNANSWERED:
+            self.outcomes[index] = outcome
+            self.left -= 1
+            if not self.left and not self.done.done():
+                self.done.set_result(None)
 
 
 class Appender:
-    """append() may be called by many tasks at once; at most IN_FLIGHT_MAX appends wait for an answer."""
+    """append() may be called by many tasks at once. One call has at most IN_FLIGHT_MAX appends under way."""
 
     def __init__(self, client: LogClient, *, timeout_s: float = 5.0) -> None:
         self._client = client
         self._timeout_s = timeout_s
         self._inbox = f"_INBOX.{secrets.token_hex(8)}."
-        self._waiting: dict[str, asyncio.Future[Outcome]] = {}
+        self._pipelines: dict[bytes, _Pipeline] = {}  # by number: a reply subject ends in `<number>-<index>`
         self._next = 0
-        self._slots = asyncio.Semaphore(IN_FLIGHT_MAX)
         self._subscription: Subscription | None = None
         self.conflicts = 0
         self.appended = 0
@@ -68,50 +88,50 @@ class Appender:
         return outcomes
 
     async def _append_some(self, items: Sequence[Append]) -> list[Outcome]:
-        loop = asyncio.get_running_loop()
-        tokens: list[str] = []
-        futures: list[asyncio.Future[Outcome]] = []
-        commands: list[bytes] = []
-        for item in items:
-            self._next += 1
-            token = str(self._next)
-            future: asyncio.Future[Outcome] = loop.create_future()
-            self._waiting[token] = future
-            tokens.append(token)
-            futures.append(future)
-            commands.append(hpub(item.event.subject, self._inbox + token, _headers(item), encode(item.event)))
+        if not items:
+            return []
+        self._next += 1
+        name = str(self._next)
+        reply = f"{self._inbox}{name}-"
+        pipeline = _Pipeline(len(items), asyncio.get_running_loop().create_future())
+        self._pipelines[name.encode()] = pipeline
         try:
-            await self._client.send_raw(commands)
-            pending = [f for f in futures if not f.done()]
-            if pending:
-                await asyncio.wait(pending, timeout=self._timeout_s)
+            await self._client.send_raw([_command(reply, index, item) for index, item in enumerate(items)])
+            if pipeline.left:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(pipeline.done, self._timeout_s)
         finally:
-            for token in tokens:
-                self._waiting.pop(token, None)
-        return [f.result() if f.done() else Unknown("no answer from the log in time") for f in futures]
+            del self._pipelines[name.encode()]
+        return pipeline.outcomes
 
     def _lost(self) -> None:
         """The connection broke: nobody will answer what was sent over it."""
-        for future in self._waiting.values():
-            if not future.done():
-                future.set_result(Unknown("the connection to the log was lost"))
+        for pipeline in self._pipelines.values():
+            for index in range(len(pipeline.outcomes)):
+                pipeline.answered(index, Unknown("the connection to the log was lost"))
 
     def _answered(self, subject: bytes, _reply: bytes, data: bytes, _headers: bytes | None) -> None:
-        future = self._waiting.pop(subject[len(self._inbox) :].decode(), None)
-        if future is None or future.done():
-            return
+        name, _, index = subject[len(self._inbox) :].partition(b"-")
+        pipeline = self._pipelines.get(name)
+        if pipeline is not None:
+            pipeline.answered(int(index), self._outcome(data))
+
+    def _outcome(self, data: bytes) -> Outcome:
         if not data:  # "no responders": the stream has no leader just now
-            future.set_result(Unknown("the log has no leader"))
-            return
+            return Unknown("the log has no leader")
         ack = _decode_ack(data)
         if ack.error is None:
             self.appended += 1
-            future.set_result(Appended(ack.seq, ack.duplicate))
-        elif ack.error.err_code in _WRONG_LAST_SEQUENCE:
+            return Appended(ack.seq, ack.duplicate)
+        if ack.error.err_code in _WRONG_LAST_SEQUENCE:
             self.conflicts += 1
-            future.set_result(Conflict(ack.error.description))
-        else:
-            future.set_result(Unknown(f"{ack.error.err_code}: {ack.error.description}"))
+            return Conflict(ack.error.description)
+        return Unknown(f"{ack.error.err_code}: {ack.error.description}")
+
+
+def _command(reply: str, index: int, item: Append) -> bytes:
+    event = item.event
+    return hpub(event.subject, f"{reply}{index}", _headers(item), encode(event))
 
 
 def _headers(item: Append) -> str:

@@ -38,6 +38,11 @@ class Table:
         self.delete_sql = f"DELETE FROM {name} WHERE {self.key} = ?"
 
 
+def gone(table: str) -> str:
+    """What the rows that leave a table are given to `commit` under: tuples of their key alone."""
+    return f"-{table}"
+
+
 class Skipped(NamedTuple):
     """An event that these rows do not contain, because the service could not fold it (service.py). entry: its dead
     letter; error: in words; version: of the package that failed."""
@@ -59,6 +64,7 @@ class Origin(NamedTuple):
 class Projection:
     def __init__(self, path: Path | str, tables: Sequence[Table], *, version: int) -> None:
         self.path, self.tables, self.version = Path(path), {t.name: t for t in tables}, version
+        self._sql = {t.name: t.upsert_sql for t in tables} | {gone(t.name): t.delete_sql for t in tables}
         self.connection = self._open()
 
     @property
@@ -82,12 +88,13 @@ class Projection:
         anchor: str = "",
         skipped: Iterable[Skipped] = (),
     ) -> None:
-        """Write rows (coalesced by the caller: each key once) and the checkpoint in one transaction."""
+        """Write rows (coalesced by the caller: each key once), remove those that are gone, and write the checkpoint, in
+        one transaction."""
         cursor = self.connection.cursor()
         cursor.execute("BEGIN IMMEDIATE")
         try:
             for name, rows in upserts.items():
-                cursor.executemany(self.tables[name].upsert_sql, rows)
+                cursor.executemany(self._sql[name], rows)
             if skipped:
                 cursor.executemany("INSERT OR REPLACE INTO _skipped VALUES (?,?,?,?)", skipped)
             cursor.execute("UPDATE _meta SET checkpoint = ?, anchor = ?", (checkpoint, anchor))

@@ -1,17 +1,20 @@
-"""What every log implementation speaks: appends, their outcomes, recorded events."""
+"""What every log implementation speaks: appends, their outcomes, recorded events.
+
+Structs and no dataclasses: a mesh makes tens of thousands of them a second, and these are made three times as fast.
+"""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
+
+import msgspec
 
 from shardy_common.wire.events import Event
 
 
-@dataclass(slots=True, frozen=True)
-class Append:
+class Append(msgspec.Struct, frozen=True):
     """One event to append, if the log still agrees with what its decider saw.
 
     msg_id: deterministic; a repeat within the log's window is recognised. expect: last sequence of
@@ -26,21 +29,18 @@ class Append:
     trace: str = ""
 
 
-@dataclass(slots=True, frozen=True)
-class Appended:
+class Appended(msgspec.Struct, frozen=True):
     seq: int
     duplicate: bool = False
 
 
-@dataclass(slots=True, frozen=True)
-class Conflict:
+class Conflict(msgspec.Struct, frozen=True):
     """Somebody else wrote first. Fold what they wrote, and decide again."""
 
     detail: str = ""
 
 
-@dataclass(slots=True, frozen=True)
-class Unknown:
+class Unknown(msgspec.Struct, frozen=True):
     """No answer in time, or an error: the event may or may not be in the log. Read on, and decide again."""
 
     detail: str = ""
@@ -49,8 +49,7 @@ class Unknown:
 Outcome = Appended | Conflict | Unknown
 
 
-@dataclass(slots=True)
-class Recorded:
+class Recorded(msgspec.Struct):
     """One event as it stands in the log. at_ms: the log's own clock. event is None for bytes that do not decode; error
     says why, in the decoder's words."""
 
