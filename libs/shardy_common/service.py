@@ -89,6 +89,7 @@ class FoldLoop:
         self._stopping = False
         self._letters: set[str] = set()
         self._uncommitted = 0
+        self._unwritten: dict[str, list[Sequence[Any]]] = {}  # rows that a core gave up and no transaction has taken
         self._last_seq = projection.checkpoint
         self._commit_at = 0.0
 
@@ -149,10 +150,14 @@ class FoldLoop:
         """Write what has been folded: one row for each thing that changed, and the checkpoint, in one transaction.
 
         Not while a dead letter is on its way: the checkpoint must not pass an undecodable event before its letter is
-        in the log, or a crash would lose it.
+        in the log, or a crash would lose it. A core gives each row once, so rows that a full disk refused are kept:
+        whoever flushes next, be it the end of the process, must not write the checkpoint without them.
         """
         if self._uncommitted and not self._letters:
-            self.projection.commit(self.core.rows(), self._last_seq)
+            for table, rows in self.core.rows().items():
+                self._unwritten.setdefault(table, []).extend(rows)
+            self.projection.commit(self._unwritten, self._last_seq)
+            self._unwritten = {}
             self._uncommitted = 0
 
     def propose(self, items: list[Append]) -> None:
@@ -231,6 +236,7 @@ class FoldLoop:
         before = self._last_seq
         self.live.clear()
         self.projection.reset()
+        self._unwritten = {}
         self.core = self.make_core()
         self.core.load(self.projection)
         self._reader = self.log.read(self.core.filters, 0)

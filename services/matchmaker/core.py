@@ -19,7 +19,7 @@ TABLES = [
     Table("tasks", {"id": str, "job": str, "active": int, "body": bytes}, [["active"]]),
     Table("trust", {"worker": str, "body": bytes}),
 ]
-VERSION = 3
+VERSION = 4
 _pack = msgspec.msgpack.Encoder(order="deterministic").encode
 _worker = msgspec.msgpack.Decoder(WorkerState).decode
 _job = msgspec.msgpack.Decoder(JobState).decode

@@ -46,7 +46,7 @@ def check_end(mesh: Mesh) -> None:
 
 def check_replay(mesh: Mesh, node: Node) -> None:
     fresh = node.make_core()
-    takes = node._takes
+    takes = node.takes
     for recorded in mesh.log.events:
         if takes[type(recorded.event)]:
             fresh.evolve(recorded)

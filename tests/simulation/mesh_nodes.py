@@ -6,6 +6,7 @@ network. Whatever it proposes is checked by what it has read.
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from typing import TYPE_CHECKING, Any
 
@@ -94,7 +95,9 @@ class Node:
         self.core.load(self.disk)
         self.at = self.disk.checkpoint
         filters = tuple(self.core.filters)
-        self._takes = _taken.setdefault(filters, {t: subjects.taken(filters, t.name) for t in ev.EVENT_TYPES})
+        if filters not in _taken:
+            _taken[filters] = {t: subjects.taken(filters, t.name) for t in ev.EVENT_TYPES}
+        self.takes = _taken[filters]
         self.dirty = False
         self.oracle = Oracle()
         if self.knows:
@@ -129,13 +132,18 @@ class Node:
     def caught_up(self) -> bool:
         return self.at >= len(self.mesh.log.events)
 
+    @property
+    def idle(self) -> bool:
+        """It has read and written down all there is."""
+        return self.up and not self.dirty and self.at >= len(self.mesh.log.events)
+
     def take(self) -> list[Recorded]:
         events, rng = self.mesh.log.events, self.mesh.rng
         if not self.line.reads:  # the reader has heard of nothing new: it takes itself for caught up
             self.mesh.count("stalled reads", len(events) > self.at)
             return []
         end = min(self.at + rng.choice((1, 3, 20, 500)), len(events)) if self.mesh.stormy else len(events)
-        takes = self._takes
+        takes = self.takes
         batch = [recorded for recorded in events[self.at : end] if takes[type(recorded.event)]]
         self.at = end
         return batch
@@ -154,7 +162,8 @@ class Node:
             try:
                 self.commit()
             except sqlite3.OperationalError:
-                self.mesh.count("commits on a full disk")
+                with contextlib.suppress(sqlite3.OperationalError):
+                    self.commit()  # the loop writes what it has when it ends
                 self.fall()
                 return
         if not self.line.reads or self.caught_up:
@@ -167,7 +176,10 @@ class Node:
         self.dirty = False
 
     def _disk_fails(self) -> bool:
-        return self.mesh.now_ms < self.full_until_ms
+        """On a full disk a small commit may still find room."""
+        fails = self.mesh.now_ms < self.full_until_ms and self.mesh.rng.random() < 0.7
+        self.mesh.count("commits on a full disk", fails)
+        return fails
 
     def observe(self, batch: list[Recorded]) -> None:
         pass

@@ -115,17 +115,15 @@ class Mesh:
             call()
             if self.stormy:
                 continue
-            check(at < ends, "no end:", self.explainer.open_jobs(), [n.name for n in self.nodes if not self._idle(n)])
-            if not self.explainer.idle() or not all(map(self._idle, self.nodes)):
+            if at >= ends:
+                busy = [node.name for node in self.nodes if not node.idle]
+                check(False, "no end:", self.explainer.open_jobs(), "letters due:", list(self.explainer.due), busy)
+            if self.explainer.open or not self.explainer.idle() or not all(node.idle for node in self.nodes):
                 quiet_since = 0
             elif not quiet_since:
                 quiet_since = self.now_ms
             elif self.now_ms > quiet_since + 5_000:
                 return self
-
-    def _idle(self, node: Node) -> bool:
-        """It has read and written down all there is."""
-        return node.up and node.caught_up and not node.dirty
 
     # -- the log --------------------------------------------------------------------------------------------------
 
