@@ -29,7 +29,7 @@ TRUST = {"PROBATION_TASKS": 2, "PROBATION_OPS": 40, "FLOOR": 0.2, "VALUE_SHARE":
 class Shape:
     """kind: single (each replica takes all work for its own) | shared (replicas share it) | trusting (job after job of
     policy adaptive, few liars, so much is lent on trust) | failing (tasks are given up soon, and operators reopen their
-    jobs). large: a long storm over larger jobs."""
+    jobs). large: a long storm over larger jobs. only: the one fault that happens, or none; empty: all of them do."""
 
     kind: str
     large: bool
@@ -40,17 +40,18 @@ class Shape:
     cols_max: int
     faults: int
     away_ms: int = 12_000
+    only: str = ""
 
     @staticmethod
-    def of(seed: int, kind: str = "") -> Shape:
+    def of(seed: int, kind: str = "", only: str = "") -> Shape:
         rng = random.Random(f"shape {seed}")
         kind = kind or rng.choice(("single", "single", "single", "shared", "shared", "trusting", "failing"))
         odd_tiles = rng.random() < 0.5 or kind == "shared"
-        if rng.random() < 0.02:
+        if rng.random() < 0.012 and not only:
             jobs = 12 if kind == "trusting" else rng.choice((2, 3))
             return Shape(kind, True, odd_tiles, 60_000, jobs, 24, 8, rng.randrange(6, 14), 25_000)
         jobs = rng.choice((4, 5)) if kind == "trusting" else rng.choice((1, 1, 2))
-        return Shape(kind, False, odd_tiles, 20_000, jobs, 9, 6, rng.randrange(1, 5))
+        return Shape(kind, False, odd_tiles, 20_000, jobs, 9, 6, rng.randrange(1, 5) + 2 * bool(only), only=only)
 
     def __str__(self) -> str:
         return f"{'large ' if self.large else ''}{self.kind}{', odd tiles' if self.odd_tiles else ''}"
@@ -93,8 +94,8 @@ def _few_leases(gops: float, memory_mib: int, gpu: bool) -> Tier | None:
 def plan(mesh: Mesh) -> None:
     """Draw the faults of the storm. Frames and appends go astray besides, one by one (mesh_network.py)."""
     rng, shape = mesh.rng, mesh.shape
-    names = sorted(FAULTS)
-    for _ in range(shape.faults):
+    names = [name for name in sorted(FAULTS) if shape.only in ("", name)]
+    for _ in range(shape.faults if names else 0):
         fault = FAULTS[rng.choice(names)]
         mesh.later(rng.randrange(shape.storm_ms), partial(fault, mesh))
 

@@ -175,13 +175,13 @@ class GatewayNode(Node):
         """Stored before it is appended, appended before it is acknowledged."""
         life = self.life
         if not self.store(event.digest, data):
-            self.mesh.count("results that waited for a full disk")
             self.mesh.later(AGAIN_MS, lambda: self.life == life and self.record(worker, event, data))
             return
         self.send(Append(event, f"result/{event.lease}"), lambda: self.acknowledge(worker, event.lease))
 
     def store(self, digest: str, data: bytes) -> bool:
         if self.mesh.now_ms < self.mesh.store_full_until_ms:
+            self.mesh.count("results that waited for a full disk")
             return False
         self.mesh.work.blobs[digest] = data
         return True

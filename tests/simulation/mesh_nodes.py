@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 IN_FLIGHT_MS = 12_000  # what somebody proposed before he died or lost his connection has arrived after so long
 OVERDUE_MS = 1_000  # a lease past its deadline is looked at within so long by whoever reads and decides
-TICK_MS, TICK_MS_MAX = 600, 8_000
+TICK_MS, TICK_MS_MAX = 800, 8_000
 
 Pool = dict[str, SimulatedDisk]  # disks, wiped and used again by the next world
 _taken: dict[tuple[str, ...], dict[type, bool]] = {}
