@@ -107,7 +107,6 @@ class Keyring(SideFold):
         for key in gone:
             del self.keys[key.id]
             self.by_hash.pop(key.hash, None)
-            self.ends.pop(key.id, None)
             self.replaced.discard(key.id)
 
     def rows(self) -> dict[str, list[Sequence[Any]]]:

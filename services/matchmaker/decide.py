@@ -83,7 +83,7 @@ class Matchmaker:
         """All proposals that the state calls for now, at most DECISIONS_MAX."""
         out: list[Append] = []
         self._tier(out)
-        if self.fold.incoming or now_ms - self._swept_ms >= SWEEP_MS:
+        if self.fold.incoming or not 0 <= now_ms - self._swept_ms < SWEEP_MS:  # a clock may be set back
             self._swept_ms = now_ms
             self._expire(now_ms, out)
         self._end_jobs(out)
@@ -151,11 +151,17 @@ class Matchmaker:
             )
 
     def _expire(self, now_ms: int, out: list[Append]) -> None:
-        """Leases past their deadline, of workers that are gone for good, or that a worker came back without."""
+        """Leases past their deadline, of workers that are gone for good, or that a worker came back without.
+
+        An event has one cause, and a worker is judged by it: where leases of a task end for several, those of the
+        first cause go now, and the others when that is read back.
+        """
         doomed: dict[str, tuple[str, list[str]]] = {}  # task → (cause, leases)
 
         def doom(lease_id: str, task_id: str, cause: str) -> None:
-            doomed.setdefault(task_id, (cause, []))[1].append(lease_id)
+            first, leases = doomed.setdefault(task_id, (cause, []))
+            if cause == first:
+                leases.append(lease_id)
 
         for worker_id, lost in self.fold.incoming.items():
             worker = self.fold.workers.get(worker_id)

@@ -249,7 +249,8 @@ class Fold:
         self.touched["workers"].add(event.worker)
         self.untiered[event.worker] = None
         held = set(event.held)
-        worker.lost = [lease for lease in worker.leases if lease not in held]
+        # in an order of their own: leases that were loaded have another one than leases that were folded
+        worker.lost = sorted(lease for lease in worker.leases if lease not in held)
         self.incoming[event.worker] = list(worker.lost)
 
     def _worker_tiered(self, event: ev.WorkerTiered, _recorded: Recorded) -> None:

@@ -308,7 +308,8 @@ class Quorum:
         if right is not None:
             how = "audit" if job.spec.policy == "audit" else "arbitration"
             out.append(self._verified(task, job, standing, right, how, rounds))
-        elif not out and (findings.missing or method == "recompute"):  # bytes gone, nothing proven: ask others
+        elif standing and not out and (findings.missing or method == "recompute"):
+            # bytes gone, nothing proven: ask others
             out.append(self._disputed(task, standing))
         if not out:  # those examined have been silenced meanwhile; others may have come
             self.busy.discard(task.id)

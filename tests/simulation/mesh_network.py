@@ -1,0 +1,74 @@
+"""What lies between the nodes of a simulated mesh: appends and their answers, frames to and from workers.
+
+Appends of one proposal arrive in order unless one is held up; each may be lost, repeated, or recorded with the answer
+lost. Whoever gets no answer in time takes the outcome for unknown, while what it sent may still arrive.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from shardy_common.log import Append, Appended, Outcome
+from shardy_common.log.types import Unknown
+
+if TYPE_CHECKING:
+    from mesh_nodes import Node
+    from mesh_world import Mesh
+
+TIMEOUT_MS = 3_000
+LATE_MS_MAX = 8_000
+FULL = Unknown("10047: maximum bytes exceeded")
+SILENCE = Unknown("no answer from the log in time")
+Answered = Callable[[Append, Outcome], None]
+
+
+class Network:
+    def __init__(self, mesh: Mesh) -> None:
+        self.mesh = mesh
+
+    def frame(self, mean_ms: int, call: Callable[[], Any]) -> None:
+        """One between a gateway and a worker: late, lost, or there twice."""
+        mesh = self.mesh
+        if mesh.happens("frames lost", 0.05):
+            return
+        for _ in range(1 + mesh.happens("frames repeated", 0.06)):
+            mesh.later(mesh.delay(mean_ms), call)
+
+    def carry(self, node: Node, items: list[Append], answered: Answered) -> None:
+        mesh = self.mesh
+        delay = mesh.delay(30)
+        for item in items:
+            late = mesh.rng.randrange(500, LATE_MS_MAX) if mesh.happens("appends overtaken", 0.02) else 0
+            lost = mesh.happens("appends lost", 0.02)
+            if not node.line.sends:
+                mesh.count("appends cut off")
+                lost = True
+            if late > TIMEOUT_MS or lost:
+                self._answer(node, item, SILENCE, TIMEOUT_MS, answered)
+            if not lost:
+                known = answered if late <= TIMEOUT_MS else None
+                mesh.later(delay + late, partial(self._arrives, node, node.life, item, known))
+
+    def _arrives(self, node: Node, life: int, item: Append, answered: Answered | None) -> None:
+        mesh = self.mesh
+        outcome = mesh.record(item)
+        if mesh.happens("appends repeated", 0.04):
+            mesh.later(mesh.delay(400), partial(mesh.record, item))
+        if node.life != life:
+            return
+        if node.dies_after_append and isinstance(outcome, Appended):
+            node.dies_after_append = False
+            mesh.count("crashes between append and answer")
+            node.fall()
+        elif answered is not None:
+            deaf = mesh.happens("answers lost", 0.02)
+            if not node.line.answers:
+                mesh.count("answers cut off")
+                deaf = True
+            self._answer(node, item, *((SILENCE, TIMEOUT_MS) if deaf else (outcome, mesh.delay(25))), answered)
+
+    def _answer(self, node: Node, item: Append, outcome: Outcome, after_ms: int, answered: Answered) -> None:
+        life = node.life
+        self.mesh.later(after_ms, lambda: node.life == life and answered(item, outcome))

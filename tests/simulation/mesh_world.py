@@ -1,0 +1,277 @@
+"""A whole mesh in one process, driven by one seed: services, workers, network, clocks and disks; no socket, no sleep.
+
+Time goes from one thing that happens to the next. After a while the storm ends, and everything must come to a good end.
+Each event is checked at the moment at which it enters the log.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import random
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import mesh_faults
+from mesh_explainer import Explainer
+from mesh_faults import Shape
+from mesh_gateway import GatewayNode
+from mesh_network import FULL, Network
+from mesh_nodes import GossipNode, LettersNode, MatchmakerNode, Node, Pool, QuorumNode, VerifierNode
+from mesh_oracle import Oracle, check
+from mesh_work import Work
+from mesh_workers import Worker
+
+from shardy_common.log import Append, Appended, Conflict, MemoryLog, Outcome
+from shardy_common.wire import events as ev
+from shardy_quorum.canary import Pacing
+
+CALM_MS_MAX = 400_000
+REOPENINGS_MAX = 3
+LOOK_MS = 5_000  # how often a gateway looks whether the other is there
+
+
+class Mesh:
+    """pool: disks that are wiped and used again by the next world."""
+
+    def __init__(self, seed: int, shape: Shape, pool: Pool | None = None) -> None:
+        pool = {} if pool is None else pool
+        self.seed, self.shape, self.rng, self.now_ms = seed, shape, random.Random(seed), 1_000_000
+        self.random = self.rng.random
+        self.tally: Counter[str] = Counter()
+        self.log_skew_ms = 0
+        self.log = MemoryLog(lambda: self.now_ms + self.log_skew_ms)
+        self.network = Network(self)
+        self.work = Work(self.rng)
+        self.oracle = Oracle()
+        self.explainer = Explainer(self)
+        self._events: list[tuple[int, int, Callable[[], Any]]] = []
+        self._order = itertools.count()
+        self.stormy = True
+        self.rest_ms = self.rng.choice((200, 600, 1_200))  # how long events gather before a node reads them
+        self.store_full_until_ms = self.log_full_until_ms = 0
+        self.pacing = Pacing(self.rng.choice((0, 2, 5)), 3_000)
+        self.held_most = 0
+        self.workers: dict[str, Worker] = {}
+        self.nodes: list[Node] = []
+        shared = shape.kind == "shared"
+        self.gateways = [GatewayNode(self, f"gateway{i}", pool) for i in range(self.rng.choice((1, 1, 2)))]
+        self.nodes += self.gateways
+        self.nodes += [node(self, node.kind, pool) for node in (LettersNode, VerifierNode, GossipNode)]
+        for kind in (MatchmakerNode, QuorumNode):
+            count = self.rng.choice((2, 3) if shared else (1, 1, 2))
+            self.nodes += [kind(self, f"{kind.kind}{i}", pool) for i in range(count)]
+        self.pairs: list[tuple[Node, Node]] = []  # of replicas that see each other
+        if shared:
+            self._share()
+        for node in self.nodes:
+            node.skew_ms = self.rng.choice((0, 0, -2_000, 300, 2_000))
+            if node.ticks:
+                self.later(self.delay(500), node.tick)
+        self.colluding = shape.kind != "trusting" and self.random() < 0.3
+        self._people()
+        for i in range(shape.jobs):
+            every = 4_000 if shape.large else 3_000
+            when = every * i if shape.kind == "trusting" else self.rng.randrange(shape.storm_ms // 2)
+            self.later(when, partial(self.submit, i))
+        for i in range(self.rng.choice((0, 1, 4))):
+            self.later(self.rng.randrange(shape.storm_ms), partial(self._keys_and_versions, i))
+        if len(self.gateways) > 1:
+            self.later(LOOK_MS, self._look)
+        mesh_faults.plan(self)
+
+    # -- time and chance ------------------------------------------------------------------------------------------
+
+    def chance(self, probability: float) -> bool:
+        return self.stormy and self.random() < probability
+
+    def happens(self, fault: str, probability: float) -> bool:
+        if self.shape.only:  # nothing else goes wrong, so this does more often
+            probability = 4 * probability if fault == self.shape.only else 0.0
+        if self.stormy and self.random() < probability:
+            self.tally[fault] += 1
+            return True
+        return False
+
+    def count(self, fault: str, times: int = 1) -> None:
+        self.tally[fault] += times
+
+    def delay(self, mean_ms: int) -> int:
+        return int(self.rng.expovariate(1 / mean_ms)) if self.stormy else mean_ms // 4
+
+    def later(self, after_ms: int, call: Callable[[], Any]) -> None:
+        heapq.heappush(self._events, (self.now_ms + after_ms, next(self._order), call))
+
+    def run(self) -> Mesh:
+        events, storm_ends = self._events, self.now_ms + self.shape.storm_ms
+        ends = storm_ends + CALM_MS_MAX
+        quiet_since = 0
+        while True:
+            at, _, call = heapq.heappop(events)
+            if self.stormy and at >= storm_ends:
+                self.now_ms = storm_ends
+                self._calm()
+            self.now_ms = max(at, self.now_ms)
+            call()
+            if self.stormy:
+                continue
+            if at >= ends:
+                busy = [node.name for node in self.nodes if not node.idle]
+                check(False, "no end:", self.explainer.open_jobs(), "letters due:", list(self.explainer.due), busy)
+            if self.explainer.open or not self.explainer.idle() or not all(node.idle for node in self.nodes):
+                quiet_since = 0
+            elif not quiet_since:
+                quiet_since = self.now_ms
+            elif self.now_ms > quiet_since + 5_000:
+                return self
+
+    # -- the log --------------------------------------------------------------------------------------------------
+
+    def record(self, item: Append) -> Outcome:
+        """An append arrives at the log. What is new is explained before anybody reads it."""
+        if self.now_ms < self.log_full_until_ms:
+            self.count("appends on a full log")
+            return FULL
+        outcome = self.log.append_now(item)
+        if isinstance(outcome, Conflict):
+            self.tally["conflicts"] += 1
+        elif isinstance(outcome, Appended) and not outcome.duplicate:
+            recorded = self.log.events[-1]
+            self.explainer.see(recorded)
+            self.oracle.see(recorded)
+            self._answer(recorded.event)
+            kind, length = type(recorded.event), len(self.log.events)
+            for node in self.nodes:
+                if node.takes[kind]:
+                    if not node.due and node.up:
+                        node.wake()
+                elif node.at == length - 1:
+                    node.at = length  # its reader passes over it
+        return outcome
+
+    def _answer(self, event: Any) -> None:
+        """What people do when they see it: operators look at failed jobs, some of them at the same time."""
+        if isinstance(event, ev.JobFailed) and self.explainer.jobs[event.job].reopenings < REOPENINGS_MAX:
+            for _ in range(self.rng.choice((0, 2, 4, 6))):
+                self.later(self.delay(6_000), lambda: self._gateway().reopen(event.job))
+
+    # -- who is there ---------------------------------------------------------------------------------------------
+
+    def _people(self) -> None:
+        rng = self.rng
+        if self.shape.kind == "trusting":
+            self._person("sleeper0", {"sleeper"})
+            for i in range(2):
+                self._person(f"w{i}", set(rng.sample(["vanishing", "failing", "lazy", "slow"], rng.choice((0, 1)))))
+            return
+        if self.colluding:
+            together = "at-one-place" if rng.random() < 0.3 else ""
+            for name in ("c1", "c2"):
+                self._person(name, {"colluder"}, together)
+        for i in range(rng.choice((0, 1, 1, 2))):
+            self._person(f"liar{i}", {"liar"} | set(rng.sample(["slow", "vanishing"], rng.choice((0, 1, 2)))))
+        for i in range(rng.choice((0, 0, 1))):
+            self._person(f"sleeper{i}", {"sleeper"})
+        for i in range(rng.choice((1, 2, 3, 4))):
+            self._person(f"w{i}", set(rng.sample(["slow", "vanishing", "failing", "lazy"], rng.choice((0, 0, 1, 2)))))
+
+    def _person(self, name: str, ways: set[str], address: str = "") -> None:
+        worker = self.workers[name] = Worker(self, name, address or f"at-{name}", frozenset(ways))
+        self.later(self.rng.randrange(self.shape.storm_ms // 3) if self.stormy else 0, worker.join)
+        if "vanishing" in ways:
+            for _ in range(self.rng.choice((1, 2, 3))):
+                self.later(self.rng.randrange(self.shape.storm_ms), worker.vanish)
+
+    def _calm(self) -> None:
+        """No faults any more, all replicas see each other, and enough steady honest workers for every job. Clocks stay
+        as wrong as they are."""
+        self.stormy = False
+        self.rest_ms = 1_200
+        self.store_full_until_ms = self.log_full_until_ms = 0
+        for node in self.nodes:
+            node.full_until_ms, node.dies_after_append = 0, False
+            mesh_faults.heal(self, node, at_once=True)
+        for me, other in self.pairs:
+            self._sees(me, other, True)
+        for i in range(5 if self.shape.large else 4):
+            self._person(f"steady{i}", set())
+
+    # -- replicas -------------------------------------------------------------------------------------------------
+
+    def _share(self) -> None:
+        """Each sees others come and go by itself, and at times not as it is; some are gone for good."""
+        kin = [(a, b) for a in self.nodes for b in self.nodes if a is not b and type(a) is type(b)]
+        self.pairs = [(a, b) for a, b in kin if isinstance(a, (MatchmakerNode, QuorumNode))]
+        for me, other in self.pairs:
+            self._sees(me, other, True)
+        if self.seed % 2:
+            storm_ms = self.shape.storm_ms
+            for _ in range(self.rng.choice((1, 4, 20))):
+                me, other = self.rng.choice(self.pairs)
+                self.later(self.rng.randrange(storm_ms), partial(self._sees, me, other, self.random() < 0.5))
+            replicas = [node for node in self.nodes if isinstance(node, (MatchmakerNode, QuorumNode))]
+            for node in self.rng.sample(replicas, self.rng.choice((0, 1, 2))):
+                self.later(self.rng.randrange(storm_ms // 2), partial(self._gone, node))
+
+    def _sees(self, me: Node, other: Node, there: bool) -> None:
+        """One replica believes from now on that another is there, or that it is not. Nobody hears one that is gone."""
+        there = there and other in self.nodes
+        changed = me.replicas.heard(other.name, 0.0) if there else me.replicas.left(other.name)
+        if changed and me.up:
+            me.replicas_changed()
+
+    def _gone(self, node: Node) -> None:
+        """A replica is gone for good, unless it is the last of its kind; the others notice a little later."""
+        left = [other for other, one in self.pairs if one is node]
+        if left:
+            self.nodes.remove(node)
+            node.fall()
+            node.start = lambda: None  # type: ignore[method-assign]
+            self.pairs = [pair for pair in self.pairs if node not in pair]
+            self.count("replicas gone for good")
+            for other in left:
+                self.later(3_000 + self.delay(500), partial(self._sees, other, node, False))
+
+    # -- what requesters and operators do -------------------------------------------------------------------------
+
+    def _gateway(self) -> GatewayNode:
+        there = [gateway for gateway in self.gateways if gateway.up]
+        return self.rng.choice(there or self.gateways)
+
+    def submit(self, number: int) -> None:
+        rng, shape = self.rng, self.shape
+        policy = "adaptive" if shape.kind == "trusting" else rng.choice(("quorum", "quorum", "audit", "adaptive"))
+        redundancy = 3 if self.colluding else rng.choice((2, 2, 3))
+        spec = self.work.job(shape.rows_max, shape.cols_max, policy, redundancy)
+        job_id = f"j{number:016d}"
+        owner = f"requester{number % 2}"
+        submitted = Append(ev.JobSubmitted(job_id, spec, owner, f"idem{number}", "body"), f"submit/{job_id}", 0)
+        self._submit(submitted)
+        if rng.random() < 0.08:
+            self.later(self.delay(shape.storm_ms // 3), lambda: self._gateway().cancel(job_id))
+
+    def _submit(self, item: Append) -> None:
+        """Until the log has it: who hears nothing asks again, of another gateway perhaps."""
+        if item.event.entity_id not in self.explainer.jobs:
+            gateway = self._gateway()
+            if gateway.up:
+                gateway.propose([item])
+            self.later(4_000 + self.delay(1_000), partial(self._submit, item))
+
+    def _keys_and_versions(self, number: int) -> None:
+        gateway = self._gateway()
+        if gateway.up:
+            gateway.change_keys(number)
+        status = self.rng.choice(("active", "grace", "revoked"))
+        event = ev.VerifierRegistered(f"v{number % 3}", self.rng.choice("ab"), f"{number:064x}", status)
+        self.record(Append(event, f"verifier/{number}"))
+        self.record(Append(ev.MeshKeyed(f"{number % 2:064x}"), f"mesh-key/{number % 2}", 0))
+
+    def _look(self) -> None:
+        for gateway in self.gateways:
+            for other in self.gateways:
+                if other is not gateway:
+                    gateway.look_for(other)
+        self.later(LOOK_MS, self._look)
