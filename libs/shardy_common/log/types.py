@@ -62,8 +62,7 @@ class Recorded(msgspec.Struct):
     error: str = ""
 
 
-@dataclass(slots=True, frozen=True)
-class LogState:
+class LogState(msgspec.Struct, frozen=True):
     """identity: of this very log: one that was made anew under the same name has another. It survives restarts, a
     restored store and a purge of the oldest events. first_seq: of the oldest event that is kept; at_ms: its time, 0
     where there is none."""
