@@ -157,7 +157,7 @@ class Explainer(Others):
     def _reopened(self, event: ev.JobReopened, recorded: Recorded) -> None:
         job = self.jobs[event.job]
         check(job.state == "failed", "a job goes on that has not failed:", event)
-        check(self.is_open(event.entry, event.job), "a job goes on by no open letter of its own:", event)
+        check(self.asks_for(event.entry, event.job), "a job goes on by no letter of its own:", event)
         where = (event.cursor.row0, event.cursor.col0, event.cursor.band_cols)
         check(where == (job.row0, job.col0, job.band), "a job goes on elsewhere:", event, job)
         check(event.cells_done == job.cells_done and event.tasks_verified == len(job.done), "other cells:", event)
@@ -303,6 +303,7 @@ class Explainer(Others):
         check(0 <= event.row < task.tile.rows, "a row that the tile has not got:", event)
         if event.expected:
             check(event.expected == self.prepared.get(task.job), "a fraud with wrong evidence:", event)
+            self.mesh.count("caught by a canary")
         task.condemned.add(event.lease)
         task.alone = False
         self.convicted(event.worker)

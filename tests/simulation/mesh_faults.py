@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mesh_world import Mesh
 
 KINDS = ("single", "shared", "trusting", "failing")
-LEASES_MAX = 3  # of a worker, where replicas share the work: few, so that the limit is met
+LEASES_MAX = 1  # of a worker, where replicas share the work, so that the limit is met; in a large world 3
 # trust is scaled down with the tasks: a few checked ones are a long record here
 TRUST = {"PROBATION_TASKS": 2, "PROBATION_OPS": 40, "FLOOR": 0.2, "VALUE_SHARE": 2, "CHECK_COVERS": 4}
 
@@ -43,15 +43,17 @@ class Shape:
     only: str = ""
 
     @staticmethod
-    def of(seed: int, kind: str = "", only: str = "") -> Shape:
+    def of(seed: int, kind: str = "", only: str = "", large: bool = False) -> Shape:
         rng = random.Random(f"shape {seed}")
         kind = kind or rng.choice(("single", "single", "single", "shared", "shared", "trusting", "failing"))
         odd_tiles = rng.random() < 0.5 or kind == "shared"
-        if rng.random() < 0.012 and not only:
+        if (rng.random() < 0.012 and not only) or large:
             jobs = 12 if kind == "trusting" else rng.choice((2, 3))
-            return Shape(kind, True, odd_tiles, 60_000, jobs, 24, 8, rng.randrange(6, 14), 25_000)
-        jobs = rng.choice((4, 5)) if kind == "trusting" else rng.choice((1, 1, 2))
-        return Shape(kind, False, odd_tiles, 20_000, jobs, 9, 6, rng.randrange(1, 5) + 2 * bool(only), only=only)
+            return Shape(kind, True, odd_tiles, 60_000, jobs, 24, 8, rng.randrange(6, 14), 25_000, only)
+        faults = 10 if only else rng.randrange(1, 5)
+        if kind == "trusting":
+            return Shape(kind, False, odd_tiles, 22_000, 6, 12, 6, faults, only=only)
+        return Shape(kind, False, odd_tiles, 20_000, rng.choice((1, 1, 2)), 9, 6, faults, only=only)
 
     def __str__(self) -> str:
         return f"{'large ' if self.large else ''}{self.kind}{', odd tiles' if self.odd_tiles else ''}"
@@ -64,7 +66,8 @@ def scaled(shape: Shape):  # type: ignore[no-untyped-def]
     if shape.odd_tiles:
         changes.append((matchmaker_decide, "next_tile", random_tile))
     if shape.kind == "shared":
-        changes.append((matchmaker_decide, "tier_for", _few_leases))
+        few = partial(_few_leases, LEASES_MAX + 2 * shape.large)
+        changes.append((matchmaker_decide, "tier_for", few))
     if shape.kind == "failing":
         changes.append((limits, "ATTEMPTS_MAX", 4))
     with changed(changes):
@@ -83,9 +86,9 @@ def changed(changes: list[tuple[Any, str, Any]]):  # type: ignore[no-untyped-def
             setattr(where, name, value)
 
 
-def _few_leases(gops: float, memory_mib: int, gpu: bool) -> Tier | None:
+def _few_leases(leases_max: int, gops: float, memory_mib: int, gpu: bool) -> Tier | None:
     tier = tier_for(gops, memory_mib, gpu)
-    return replace(tier, max_leases=LEASES_MAX) if tier else None
+    return replace(tier, max_leases=leases_max) if tier else None
 
 
 # -- faults that befall a node or the mesh for a while ----------------------------------------------------------------

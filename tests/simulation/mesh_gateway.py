@@ -220,6 +220,17 @@ class GatewayNode(Node):
         only = subjects.of_entity("job", job_id)
         self.propose([Append(event, f"reopen/{event.entry}/{job.seq}", job.seq, only)])
 
+    def discard(self, entry: str) -> None:
+        """An operator closes a letter, if it is open as far as this gateway has read."""
+        try:
+            letter = self.core.letters.get(entry)
+        except sqlite3.OperationalError:
+            self.mesh.count("look-ups on a full disk")
+            return
+        if letter is not None and letter.state == "open":
+            event = ev.DlqDiscarded(entry, "operator", "nothing to be done")
+            self.propose([Append(event, f"discarded/{entry}", letter.at, subjects.of_entity("dlq", entry))])
+
     def change_keys(self, number: int) -> None:
         """An operator issues, replaces or revokes an API key, as the calls of the API do."""
         ring, rng = self.core.keyring, self.mesh.rng
@@ -227,7 +238,7 @@ class GatewayNode(Node):
         only = subjects.of_entity("key", "*")
         fresh = f"{number:04d}{rng.getrandbits(48):012x}"
         if what == "revoke":
-            key = rng.choice(sorted(ring.keys))
+            key = rng.choice(sorted(ring.replaced & ring.keys.keys()) or sorted(ring.keys))
             event = ev.KeyRevoked(key, "operator", self.now_ms)
             self.propose([Append(event, f"key-revoked/{key}/{ring.seq}", ring.seq, only)])
             return
@@ -240,7 +251,7 @@ class GatewayNode(Node):
 
         def answered(_item: Append, outcome: Outcome) -> None:
             if old and isinstance(outcome, Appended):
-                self.propose([replaced])
+                self.mesh.later(self.mesh.delay(2_000), lambda: self.send(replaced))
 
         self.mesh.network.carry(self, [Append(issued, f"key/{fresh}", ring.seq, only)], answered)
 

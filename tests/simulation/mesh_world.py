@@ -59,11 +59,12 @@ class Mesh:
         shared = shape.kind == "shared"
         self.gateways = [GatewayNode(self, f"gateway{i}", pool) for i in range(self.rng.choice((1, 1, 2)))]
         self.nodes += self.gateways
-        self.nodes += [node(self, node.kind, pool) for node in (LettersNode, VerifierNode, GossipNode)]
-        for kind in (MatchmakerNode, QuorumNode):
-            count = self.rng.choice((2, 3) if shared else (1, 1, 2))
+        self.nodes += [VerifierNode(self, "prover-verifier", pool), GossipNode(self, "gossip-bridge", pool)]
+        for kind in (LettersNode, MatchmakerNode, QuorumNode):
+            count = self.rng.choice((2, 3, 3) if shared and kind is not LettersNode else (1, 1, 2))
             self.nodes += [kind(self, f"{kind.kind}{i}", pool) for i in range(count)]
         self.pairs: list[tuple[Node, Node]] = []  # of replicas that see each other
+        self.leaving: list[Node] = []  # replicas that will be gone for good, in the middle of some job
         if shared:
             self._share()
         for node in self.nodes:
@@ -76,7 +77,7 @@ class Mesh:
             every = 4_000 if shape.large else 3_000
             when = every * i if shape.kind == "trusting" else self.rng.randrange(shape.storm_ms // 2)
             self.later(when, partial(self.submit, i))
-        for i in range(self.rng.choice((0, 1, 4))):
+        for i in range(self.rng.choice((0, 1, 8))):
             self.later(self.rng.randrange(shape.storm_ms), partial(self._keys_and_versions, i))
         if len(self.gateways) > 1:
             self.later(LOOK_MS, self._look)
@@ -156,6 +157,10 @@ class Mesh:
         if isinstance(event, ev.JobFailed) and self.explainer.jobs[event.job].reopenings < REOPENINGS_MAX:
             for _ in range(self.rng.choice((0, 2, 4, 6))):
                 self.later(self.delay(6_000), lambda: self._gateway().reopen(event.job))
+        elif isinstance(event, ev.DlqRecorded) and self.chance(0.08):
+            self.later(self.delay(3_000), lambda: self._gateway().discard(event.entry))
+        elif self.leaving and isinstance(event, (ev.TaskCreated, ev.ResultSubmitted)) and self.chance(0.2):
+            self.later(self.delay(600), partial(self._gone, self.leaving.pop()))
 
     # -- who is there ---------------------------------------------------------------------------------------------
 
@@ -206,14 +211,12 @@ class Mesh:
         self.pairs = [(a, b) for a, b in kin if isinstance(a, (MatchmakerNode, QuorumNode))]
         for me, other in self.pairs:
             self._sees(me, other, True)
-        if self.seed % 2:
-            storm_ms = self.shape.storm_ms
-            for _ in range(self.rng.choice((1, 4, 20))):
-                me, other = self.rng.choice(self.pairs)
-                self.later(self.rng.randrange(storm_ms), partial(self._sees, me, other, self.random() < 0.5))
-            replicas = [node for node in self.nodes if isinstance(node, (MatchmakerNode, QuorumNode))]
-            for node in self.rng.sample(replicas, self.rng.choice((0, 1, 2))):
-                self.later(self.rng.randrange(storm_ms // 2), partial(self._gone, node))
+        storm_ms = self.shape.storm_ms
+        for _ in range(self.rng.choice((0, 4, 12))):
+            me, other = self.rng.choice(self.pairs)
+            self.later(self.rng.randrange(storm_ms), partial(self._sees, me, other, self.random() < 0.5))
+        replicas = [node for node in self.nodes if isinstance(node, (MatchmakerNode, QuorumNode))]
+        self.leaving = self.rng.sample(replicas, self.rng.choice((0, 1, 2)))
 
     def _sees(self, me: Node, other: Node, there: bool) -> None:
         """One replica believes from now on that another is there, or that it is not. Nobody hears one that is gone."""
@@ -264,6 +267,8 @@ class Mesh:
         gateway = self._gateway()
         if gateway.up:
             gateway.change_keys(number)
+            if self.random() < 0.5:  # somebody else has something in mind too
+                self.later(self.delay(1_200), partial(self._gateway().change_keys, 1_000 + number))
         status = self.rng.choice(("active", "grace", "revoked"))
         event = ev.VerifierRegistered(f"v{number % 3}", self.rng.choice("ab"), f"{number:064x}", status)
         self.record(Append(event, f"verifier/{number}"))

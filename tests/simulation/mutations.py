@@ -49,7 +49,8 @@ FOUND = (AssertionError, LookupError, ValueError, TypeError, AttributeError)
 
 @dataclass(frozen=True)
 class Mutation:
-    """needs: a fault; empty: any world may show it. kind: of the worlds; seeds: within so many it must be found."""
+    """needs: a fault; empty: any world may show it. kind, large: of the worlds; seeds: within so many
+    it must be found."""
 
     name: str
     what: str
@@ -57,16 +58,19 @@ class Mutation:
     needs: str
     kind: str
     seeds: int
+    large: bool
     plant: Callable[[Patch], None]
 
 
 MUTATIONS: dict[str, Mutation] = {}
 
 
-def planted(module: str, needs: str = "", kind: str = "", seeds: int = 60) -> Callable[[Any], Any]:
+def planted(
+    module: str, needs: str = "", kind: str = "", seeds: int = 60, large: bool = False
+) -> Callable[[Any], Any]:
     def register(plant: Callable[[Patch], None]) -> Callable[[Patch], None]:
         name, what = plant.__name__, (plant.__doc__ or "").strip()
-        MUTATIONS[name] = Mutation(name, what, module, needs, kind, seeds, plant)
+        MUTATIONS[name] = Mutation(name, what, module, needs, kind, seeds, large, plant)
         return plant
 
     return register
@@ -94,7 +98,7 @@ def hunt(name: str) -> Hunt:
 def _look(mutation: Mutation, only: str, seeds: int) -> tuple[int, str]:
     for seed in range(seeds):
         try:
-            storms.storm(seed, mutation.kind, only)
+            storms.storm(seed, mutation.kind, only, mutation.large)
         except FOUND as error:
             return seed, f"{'' if isinstance(error, BrokenInvariant) else type(error).__name__ + ': '}{error}"
     return -1, ""
@@ -103,7 +107,7 @@ def _look(mutation: Mutation, only: str, seeds: int) -> tuple[int, str]:
 # -- matchmaker -------------------------------------------------------------------------------------------------------
 
 
-@planted("common/carving", "appends lost")
+@planted("common/carving")
 def no_carving_rule(patch: Patch) -> None:
     """Void tiles count."""
     patch.setattr(Cursor, "accepts", lambda *_: True)
@@ -115,7 +119,7 @@ def refused_proposals_stay_marked(patch: Patch) -> None:
     patch.setattr(Matchmaker, "settled", lambda *_: None)
 
 
-@planted("matchmaker/decide", "appends on a full log")
+@planted("matchmaker/decide", "log full")
 def what_a_full_log_refused_is_taken_for_recorded(patch: Patch) -> None:
     """Any answer of the log is taken for a yes."""
     honest = Matchmaker.settled
@@ -207,7 +211,7 @@ def nobody_rests(patch: Patch) -> None:
     patch.setattr("shardy_matchmaker.pool.rests_until_ms", lambda *_: 0)
 
 
-@planted("matchmaker/pool", "answers lost", kind="shared")
+@planted("matchmaker/pool", kind="shared", large=True)
 def room_is_counted_by_the_log_alone(patch: Patch) -> None:
     """A matchmaker forgets what it has proposed, and lends the same room again and again."""
 
@@ -235,7 +239,7 @@ def an_end_is_known_by_its_job_alone(patch: Patch) -> None:
 # -- replicas, trust --------------------------------------------------------------------------------------------------
 
 
-@planted("common/replicas", kind="shared")
+@planted("common/replicas", kind="shared", large=True)
 def the_old_view_is_remembered(patch: Patch) -> None:
     """Who owned a job once owns it for ever, whoever else is gone."""
 
@@ -247,7 +251,7 @@ def the_old_view_is_remembered(patch: Patch) -> None:
     patch.setattr(Replicas, "owns", owns)
 
 
-@planted("quorum/task", kind="shared", seeds=300)
+@planted("quorum/task", kind="shared", seeds=150, large=True)
 def what_others_leave_is_not_looked_at(patch: Patch) -> None:
     """Nobody looks again at what a replica that is gone has left."""
     patch.setattr(Quorum, "review", lambda _quorum: None)
@@ -260,13 +264,13 @@ def trust_without_a_record(patch: Patch) -> None:
     patch.setattr(trust, "replication_probability", lambda *_: 0.2)
 
 
-@planted("common/trust", kind="trusting")
+@planted("common/trust", kind="trusting", large=True)
 def what_is_out_on_trust_is_not_counted(patch: Patch) -> None:
     """A budget is never used up."""
     patch.setattr(trust, "room", lambda record: trust.budget(record) - record.lent)
 
 
-@planted("common/trust", kind="trusting")
+@planted("common/trust", kind="trusting", large=True)
 def what_is_lent_on_trust_is_not_counted(patch: Patch) -> None:
     """The same budget is lent several times at once."""
     patch.setattr(trust, "room", lambda record: trust.budget(record) - record.exposure)
@@ -295,7 +299,7 @@ def one_vote_too_few(patch: Patch) -> None:
     patch.setattr("shardy_quorum.task.verdict", lambda votes, need, asked: verdict(votes, need - 1, asked))
 
 
-@planted("quorum/task", "appends on a full log")
+@planted("quorum/task", "log full")
 def refused_verdicts_stay_busy(patch: Patch) -> None:
     """A verdict that the log refused is never proposed again."""
     patch.setattr(Quorum, "settled", lambda *_: None)
@@ -351,19 +355,6 @@ def only_the_matchmaker_silences(patch: Patch) -> None:
     patch.setattr(Quorum, "_silence", lambda *_: None)
 
 
-@planted("quorum/task", "appends lost")
-def void_tasks_are_judged(patch: Patch) -> None:
-    """The quorum takes tasks whatever the carving rule says."""
-
-    def fold(quorum: Quorum, event: ev.TaskCreated, recorded: Any) -> None:
-        with pytest.MonkeyPatch.context() as inner:
-            inner.setattr(Cursor, "accepts", lambda *_: True)
-            honest(quorum, event, recorded)
-
-    honest = Quorum._task_created
-    patch.setitem(quorum_handlers, ev.TaskCreated, fold)
-
-
 @planted("quorum/canary", seeds=150)
 def canaries_expect_nothing(patch: Patch) -> None:
     """Two quorums that want a canary both get one."""
@@ -408,7 +399,7 @@ def letters_of_reopened_jobs_stay_open(patch: Patch) -> None:
     patch.setattr(Letters, "_job_reopened", lambda *_: None)
 
 
-@planted("dlq/letters", "answers lost", seeds=150)
+@planted("dlq/letters", seeds=150)
 def letters_expect_nothing(patch: Patch) -> None:
     """Who heard no answer writes the letter again, under another id."""
 
@@ -436,7 +427,20 @@ class Unexpecting(Append):
 # -- gateway ----------------------------------------------------------------------------------------------------------
 
 
-@planted("gateway/views", "appends overtaken", seeds=150)
+@planted("gateway/views")
+def void_tasks_are_handed_out(patch: Patch) -> None:
+    """The gateway lends tasks whatever the carving rule says."""
+
+    def fold(views: Views, event: ev.TaskCreated, recorded: Any) -> None:
+        with pytest.MonkeyPatch.context() as inner:
+            inner.setattr(Cursor, "accepts", lambda *_: True)
+            honest(views, event, recorded)
+
+    honest = Views._task_created
+    patch.setitem(views_handlers, ev.TaskCreated, fold)
+
+
+@planted("gateway/views", kind="failing", seeds=150)
 def late_verdicts_are_credited(patch: Patch) -> None:
     """A verdict on a task that its job's end had dropped pays its workers all the same."""
 
@@ -498,7 +502,7 @@ def the_last_answer_counts(patch: Patch) -> None:
     patch.setattr(Pool, "pick", _eager_pick)
 
 
-@planted("gateway/keyring", "crash", seeds=400)
+@planted("gateway/keyring", seeds=150)
 def ends_of_keys_are_forgotten(patch: Patch) -> None:
     """An end that is over leaves memory, so a later one takes its place, and the key is good again after a restart."""
 
@@ -601,7 +605,7 @@ def a_commit_skips_ahead(patch: Patch) -> None:
     patch.setattr(FoldLoop, "flush", flush)
 
 
-@planted("common/log", "appends repeated")
+@planted("common/log")
 def a_repeated_append_is_recorded_twice(patch: Patch) -> None:
     """The log does not know its message ids."""
 

@@ -10,9 +10,11 @@ from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 
+from blake3 import blake3
 from mesh_end import check_end
 from mesh_faults import Shape, scaled
 from mesh_nodes import Pool
+from mesh_oracle import check
 from mesh_world import Mesh
 
 CHUNK = 50
@@ -33,9 +35,9 @@ class Totals:
         self.failed = min(filter(None, (self.failed, other.failed)), default=None)
 
 
-def storm(seed: int, kind: str = "", only: str = "") -> Mesh:
+def storm(seed: int, kind: str = "", only: str = "", large: bool = False) -> Mesh:
     """One world, from its beginning to its end. Raises what broke."""
-    shape = Shape.of(seed, kind, only)
+    shape = Shape.of(seed, kind, only, large)
     with scaled(shape):
         mesh = Mesh(seed, shape, _pool).run()
         check_end(mesh)
@@ -59,6 +61,15 @@ def run(seeds: Iterable[int]) -> Totals:
         totals.tally["jobs that went on"] += sum(job.reopenings > 0 for job in mesh.explainer.jobs.values())
         totals.tally["jobs that went on twice"] += sum(job.reopenings > 1 for job in mesh.explainer.jobs.values())
     return totals
+
+
+def fingerprint(seeds: Iterable[int]) -> str:
+    """Of everything that stands in the logs of these worlds."""
+    digest = blake3()
+    for seed in seeds:
+        for recorded in storm(seed).log.events:
+            digest.update(f"{recorded.seq} {recorded.at_ms} {recorded.event}".encode())
+    return digest.hexdigest()
 
 
 def processes() -> ProcessPoolExecutor:

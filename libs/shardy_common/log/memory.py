@@ -16,7 +16,7 @@ class MemoryLog:
     def __init__(self, now_ms: Callable[[], int]) -> None:
         self._now_ms = now_ms
         self.events: list[Recorded] = []
-        # (entity.*, id), (exact subject, "") and (entity.event.*, "") → last sequence
+        # (entity.*, id), (entity.*, *), (exact subject, "") and (entity.event.*, "") → last sequence
         self._last: dict[tuple[str, str], int] = {}
         self._ids: dict[str, int] = {}
         self._grown = asyncio.Event()
@@ -36,6 +36,7 @@ class MemoryLog:
         entity, _, identity = subject.split(".")
         self._last[_key(subject)] = seq
         self._last[_key(f"{entity}.*.{identity}")] = seq
+        self._last[_key(f"{entity}.*.*")] = seq
         self._last[_key(subject.removesuffix(identity) + "*")] = seq
         self._ids[item.msg_id] = seq
         self._grown.set()
