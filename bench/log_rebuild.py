@@ -103,6 +103,8 @@ async def _mesh(folder: Path, events: int, bulk: float) -> list[dict[str, Any]]:
             stack.kill(service)
             seconds = await alive.life(service, known + 1) - killed
             figures.append(figure(f"restart_{size}_events_{service}_s", seconds, "s", aim=f"< {RESTART_S_MAX}"))
+            used = cpu_s(stack.processes[service].pid)
+            figures.append(figure(f"restart_{size}_events_{service}_cpu_s", used, "cpu s"))
         await client.close()
     finally:
         await stack.stop()

@@ -26,6 +26,11 @@ _SKIPPED = "_skipped"
 _pack = msgspec.msgpack.Encoder().encode
 log = logging.getLogger("shardy.projection")
 
+# Rows of thousands of workers lie all over a table. With SQLite's 2 MiB, and a checkpoint after every 4 MiB, a page that
+# many commits change is read and copied again for nearly each of them, the more so the longer the log.
+CACHE_KIB = 16 * 1024
+CHECKPOINT_PAGES = 8_000  # of 4 KiB
+
 
 class Table:
     """columns: name → Python type; the first column is the primary key. Rows are tuples in column order."""
@@ -196,6 +201,8 @@ class Projection:
         connection = sqlite3.connect(str(self.path), isolation_level=None, check_same_thread=False, timeout=10)
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=NORMAL")
+        connection.execute(f"PRAGMA cache_size=-{CACHE_KIB}")
+        connection.execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}")
         return connection
 
     def _remove(self) -> None:
