@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from bench.faults.mesh import Mesh, resume, stop
+from bench.faults.crew import resume, stop
+from bench.faults.mesh import Mesh
 
 LEASES_S = 11.0  # a lease of these tasks lasts ten seconds and a little (LEASE_BASE_MS); presence three
 
