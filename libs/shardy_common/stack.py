@@ -49,7 +49,7 @@ class StackError(RuntimeError):
 
 @dataclass(slots=True)
 class Managed:
-    """One supervised process. process is None between a death and the restart, which waits for held, if there is any."""
+    """One supervised process. process is None between a death and the restart; held: what a restart waits for."""
 
     name: str
     argv: list[str]
