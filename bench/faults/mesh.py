@@ -231,7 +231,7 @@ def _checksums_of(data_dir: Path, service: str) -> dict[str, tuple[int, str]]:
     found = {}
     for path in sorted((data_dir / "projections").glob(f"{service}-*.db")):
         with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=30)) as connection:
-            names = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name != '_meta'")
+            names = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT GLOB '_*'")
             tables = []
             for (name,) in names.fetchall():
                 columns = connection.execute(f"SELECT name FROM pragma_table_info('{name}') ORDER BY cid").fetchall()
