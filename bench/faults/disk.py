@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
 import subprocess
 from pathlib import Path
 from types import TracebackType
+
+PIECE = 4096  # a page, so that nothing is left
 
 
 class SmallDisk:
@@ -25,12 +27,12 @@ class SmallDisk:
         if not self.why_not:
             _run("umount", "--lazy", str(self.folder))
 
-    def fill(self, leave: int = 0) -> Path:
-        """A file that takes all room but so many bytes, rounded to pages."""
+    def fill(self) -> Path:
+        """A file that takes all the room there is, whoever else takes some meanwhile."""
         filler = self.folder / "filler"
-        stat = os.statvfs(self.folder)
-        with open(filler, "wb") as out:
-            os.posix_fallocate(out.fileno(), 0, max(stat.f_bavail * stat.f_frsize - leave, 1))
+        with open(filler, "wb", buffering=0) as out, contextlib.suppress(OSError):
+            while True:
+                out.write(bytes(PIECE))
         return filler
 
     def enlarge(self, mib: int) -> None:

@@ -8,30 +8,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
-import json
-import os
-import signal
 import sqlite3
-import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import httpx
 
-from bench.faults.history import Seen, Story, Violation, violations
+from bench.faults.crew import Crew
+from bench.faults.history import Story, Violation, violations
 from bench.faults.load import IMPATIENT, Client, History, look
+from bench.faults.logs import Follower, opened_log, read_log
 from shardy_client import AsyncMesh
-from shardy_common.log import JetStreamLog, Projection, Recorded, Table, read_all
+from shardy_common.log import Projection, Recorded, Table
 from shardy_common.replies import rebuild, statuses
 from shardy_common.stack import SERVICES, Stack
-from shardy_common.wire import events as ev
-from shardy_common.wire import subjects
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 READERS = 12  # questions at a time when everything is read again
 PATIENCE_S = 120.0  # nothing here measures speed: the machine may be busy with other work
 ENV = {"SHARDY_CANARY_EVERY": "0", "SHARDY_FAILED_AUTH_BURST": "100000"}
@@ -51,130 +45,6 @@ async def until(look_: Callable[[], Awaitable[Found]], what: str, seconds: float
         if time.monotonic() > deadline:
             raise AssertionError(f"never happened: {what} ({error!r})")
         await asyncio.sleep(0.1)
-
-
-@contextlib.asynccontextmanager
-async def opened_log(stack: Stack) -> AsyncIterator[JetStreamLog]:
-    """The log of a stack, with the right to read all of it."""
-    log = await JetStreamLog.open(stack.nats_url, name="observer", user="shardy", password=stack.nats_password)
-    try:
-        yield log
-    finally:
-        await log.close()
-
-
-async def read_log(stack: Stack) -> list[Recorded]:
-    """Every event up to now."""
-    async with opened_log(stack) as log:
-        reader = log.read(subjects.STREAM_SUBJECTS, 0)
-        events = [recorded async for recorded in read_all(reader)]
-        await reader.close()
-    return events
-
-
-class Follower:
-    """Reads the log as it grows, through every fault: events with the steady time at which they came."""
-
-    def __init__(self, stack: Stack) -> None:
-        self._stack = stack
-        self.came: list[tuple[float, Recorded]] = []
-        self._task: asyncio.Task[None] | None = None
-
-    def start(self) -> None:
-        self._task = asyncio.create_task(self._read())
-
-    async def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-
-    async def _read(self) -> None:
-        async with opened_log(self._stack) as log:
-            reader = log.read(subjects.STREAM_SUBJECTS, 0)
-            while True:
-                self.came += [(time.monotonic(), r) for r in await reader.batch(1_000, 1.0)]
-
-    def verdicts(self, since_s: float = 0.0) -> list[tuple[float, Recorded]]:
-        """Verified tasks that came after a time."""
-        return [(at, r) for at, r in self.came if at > since_s and isinstance(r.event, ev.TaskVerified)]
-
-
-class Crew:
-    """Worker processes. Names, keys and what was acknowledged survive their deaths."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.processes: dict[str, asyncio.subprocess.Process] = {}
-        self.ids: dict[str, str] = {}
-        self._argv: dict[str, list[str]] = {}
-        self._env: dict[str, dict[str, str]] = {}
-
-    async def start(
-        self, name: str, url: str, delay_ms: float = 5.0, *, lies: bool = False, env: dict[str, str] | None = None
-    ) -> None:
-        """env: what its environment has besides this one's."""
-        self._env[name] = {**os.environ, **(env or {})}
-        module = [sys.executable, "-m", "bench.faults.worker", url, name]
-        files = [str(self.folder / f"{name}.{suffix}") for suffix in ("key", "kept")]
-        self._argv[name] = [*module, *files, str(delay_ms), *(["lies"] if lies else [])]
-        await self.again(name)
-
-    async def again(self, name: str) -> None:
-        """Start it as it was started before."""
-        with open(self.folder / f"{name}.log", "ab") as log:  # noqa: ASYNC230 - a moment
-            process = await asyncio.create_subprocess_exec(
-                *self._argv[name],
-                cwd=ROOT,
-                env=self._env[name],
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=log,
-                preexec_fn=_die_with_us(),
-            )
-        self.processes[name] = process
-        assert process.stdout is not None
-        self.ids[name] = (await process.stdout.readline()).decode().strip()
-        assert self.ids[name], f"worker {name} did not start: see {self.folder / (name + '.log')}"
-
-    def kill(self, name: str) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            self.processes[name].kill()
-
-    async def stop(self) -> None:
-        for process in self.processes.values():
-            with contextlib.suppress(ProcessLookupError):
-                process.send_signal(signal.SIGCONT)
-                process.terminate()
-        for process in self.processes.values():
-            try:
-                await asyncio.wait_for(process.wait(), 10)
-            except TimeoutError:
-                process.kill()
-                await process.wait()
-
-    def kept(self) -> list[Seen]:
-        """What was acknowledged to all of them. The last line of a killed one may be half."""
-        found = []
-        for name, worker in self.ids.items():
-            path = self.folder / f"{name}.kept"
-            for line in path.read_text().splitlines() if path.exists() else ():
-                lease, _, digest = line.partition(" ")
-                if len(digest) == 64:
-                    found.append(Seen(0.0, worker, "kept", lease=lease, digest=digest))
-        return found
-
-    def forget(self) -> None:
-        """Hold nobody to what was acknowledged so far."""
-        for name in self.ids:
-            (self.folder / f"{name}.kept").write_text("")
-
-
-def _die_with_us() -> Callable[[], None] | None:
-    """On Linux the kernel ends the worker with this process, however that ends."""
-    if not sys.platform.startswith("linux"):
-        return None
-    libc = ctypes.CDLL(None)
-    return lambda: libc.prctl(1, signal.SIGKILL)
 
 
 class Mesh:
@@ -361,7 +231,7 @@ def _checksums_of(data_dir: Path, service: str) -> dict[str, tuple[int, str]]:
     found = {}
     for path in sorted((data_dir / "projections").glob(f"{service}-*.db")):
         with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=30)) as connection:
-            names = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name != '_meta'")
+            names = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT GLOB '_*'")
             tables = []
             for (name,) in names.fetchall():
                 columns = connection.execute(f"SELECT name FROM pragma_table_info('{name}') ORDER BY cid").fetchall()
@@ -372,50 +242,17 @@ def _checksums_of(data_dir: Path, service: str) -> dict[str, tuple[int, str]]:
     return found
 
 
-def rss_mib(pid: int) -> float:
-    """Resident memory of a process; 0 where it has ended."""
-    with contextlib.suppress(OSError, ValueError, StopIteration):
-        status = Path(f"/proc/{pid}/status").read_text()
-        line = next(line for line in status.splitlines() if line.startswith("VmRSS:"))
-        return int(line.split()[1]) / 1024
-    return 0.0
-
-
-def dump(seen: list[Any], path: Path) -> None:
-    """The history as JSON lines, for whoever looks into a violation."""
-    path.write_text("".join(json.dumps({k: getattr(s, k) for k in s.__struct_fields__}) + "\n" for s in seen))
-
-
-def stop(pid: int) -> None:
-    os.kill(pid, signal.SIGSTOP)
-
-
-def resume(pid: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGCONT)
-
-
-# -- nats-server and its files ----------------------------------------------------------------------------------------
-
-
-async def last_seq(stack: Stack) -> int:
-    async with opened_log(stack) as log:
-        return await log.last_seq()
-
-
-def newest_block(data_dir: Path) -> Path:
-    """The file that the log's newest events are in."""
-    return max((data_dir / "nats").glob("jetstream/*/streams/EVENTS/msgs/*.blk"), key=lambda path: int(path.stem))
-
-
 async def log_killed(mesh: Mesh) -> None:
     """nats-server is dead, and stays so until `log_started`."""
     server = mesh.stack.processes["nats-server"]
-    server.may_start.clear()
+    server.held = asyncio.Event()
     mesh.stack.kill("nats-server")
     while server.pid:
         await asyncio.sleep(0.02)
 
 
 def log_started(mesh: Mesh) -> None:
-    mesh.stack.processes["nats-server"].may_start.set()
+    """Let it be started again."""
+    held = mesh.stack.processes["nats-server"].held
+    assert held is not None
+    held.set()

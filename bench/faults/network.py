@@ -68,11 +68,12 @@ class Far:
         return NETWORK.format(self.number, FIRST + NAMES.index(name))
 
     def pull(self) -> None:
-        """Pull the cable: nobody here reaches anybody there."""
-        self._must("ip", "link", "set", self.near_end, "down")
+        """Pull the cable: nobody here reaches anybody there. It is pulled over there: this side's route stays, so that
+        packets are lost and take no other way."""
+        self._must(*self.prefix, "ip", "link", "set", self.far_end, "down")
 
     def plug(self) -> None:
-        self._must("ip", "link", "set", self.near_end, "up")
+        self._must(*self.prefix, "ip", "link", "set", self.far_end, "up")
 
     def drop(self, name: str, port: int, *ways: str) -> None:
         """Lose every packet to or from (ways: `to`, `from`) this service's address and port over there."""

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
+from bench.faults.crew import resume, rss_mib, stop
 from bench.faults.history import ENDED, Seen
-from bench.faults.mesh import ENV, Mesh, resume, rss_mib, stop, until
+from bench.faults.mesh import ENV, Mesh, until
 from shardy_common.stack import Stack
 
 WATCHED = ("gateway", "matchmaker", "quorum", "dlq", "nats-server")

@@ -17,8 +17,8 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import IO
@@ -26,7 +26,7 @@ from typing import IO
 import httpx
 
 from shardy_common.mesh_key import ensure_mesh_key
-from shardy_common.stack_store import LOOK_S, StoreWatch
+from shardy_common.stack_store import keep_writing
 from shardy_common.stack_words import facts, greeting
 
 SERVICES = {
@@ -47,16 +47,9 @@ class StackError(RuntimeError):
     """The stack could not start; the text says what to do."""
 
 
-def _set() -> asyncio.Event:
-    event = asyncio.Event()
-    event.set()
-    return event
-
-
 @dataclass(slots=True)
 class Managed:
-    """One supervised process. process is None between a death and the restart. may_start: while it is cleared, a
-    process that has ended is not started again."""
+    """One supervised process. process is None between a death and the restart; held: what a restart waits for."""
 
     name: str
     argv: list[str]
@@ -66,7 +59,7 @@ class Managed:
     restarts: int = 0
     paused: bool = False
     task: asyncio.Task[None] | None = None
-    may_start: asyncio.Event = field(default_factory=_set)
+    held: asyncio.Event | None = None
 
     @property
     def pid(self) -> int:
@@ -148,7 +141,8 @@ class Stack:
         self.api_key, self.operator_key = keys["submit"], keys["operate"]
         self.mesh_key = ensure_mesh_key(self.data_dir / "mesh_key")
         self._supervise("nats-server", [_nats_server(), "-c", str(self._nats_config())], dict(os.environ))
-        self._watching = asyncio.get_running_loop().create_task(self._watch_store(self.processes["nats-server"]))
+        watching = keep_writing(self.processes["nats-server"], self.data_dir / "nats")
+        self._watching = asyncio.get_running_loop().create_task(watching)
         for name in CORE:
             self._start_service(name)
         await self._ready()
@@ -179,7 +173,8 @@ class Stack:
 
     def add_replica(self, service: str) -> str:
         """Start one more process of a service beside those that run; its name. A gateway's address is the last url."""
-        number = 1 + max(_numbers(service, self.processes), default=-1)
+        taken = [int(m.env["SHARDY_INSTANCE"]) for name, m in self.processes.items() if name.startswith(service)]
+        number = 1 + max(taken, default=-1)
         port = self.port if service != "gateway" else free_port(self.host)
         if service == "gateway":
             self._ports.append(port)
@@ -253,7 +248,8 @@ class Stack:
         """Start the process, and start it again whenever it ends."""
         failures = 0
         while not self._stopping:
-            await managed.may_start.wait()
+            if managed.held is not None:
+                await managed.held.wait()
             _rotate(managed.log)
             with open(managed.log, "ab") as out:  # noqa: ASYNC230 - a local file, once a start
                 managed.process = await asyncio.create_subprocess_exec(
@@ -272,18 +268,6 @@ class Stack:
             failures = 0 if time.monotonic() - started > HEALTHY_S else failures + 1
             managed.restarts += 1
             await asyncio.sleep(RESTART_S[min(failures, len(RESTART_S) - 1)])
-
-    async def _watch_store(self, server: Managed) -> None:
-        """End a nats-server that had no room once there is some: its supervisor starts one that writes again."""
-        watch, pid = StoreWatch(server.log, self.data_dir / "nats"), 0
-        while True:
-            if server.pid != pid:
-                watch.started()
-                pid = server.pid
-            elif watch.hopeless() and server.process is not None:
-                with contextlib.suppress(ProcessLookupError):
-                    server.process.terminate()
-            await asyncio.sleep(LOOK_S)
 
     async def _stop_one(self, managed: Managed) -> None:
         process = managed.process
@@ -331,12 +315,6 @@ class Stack:
                 {"url": self.url, "nats_url": self.nats_url, "nats_password": self._password, "pid": os.getpid()}
             )
         )
-
-
-def _numbers(service: str, names: Iterable[str]) -> list[int]:
-    """Of the processes of one service: 0 for the one that bears only its name."""
-    found = (name.removeprefix(service).removeprefix("-") or "0" for name in names if name.startswith(service))
-    return [int(number) for number in found if number.isdigit()]
 
 
 KEY_FILES = {"submit": "api_key", "operate": "operator_key"}

@@ -6,8 +6,11 @@ to it. It says so in its log, so its supervisor reads that.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 from pathlib import Path
+from typing import Protocol
 
 SAYS = "failed to store a msg on stream"
 ROOM_BYTES_MIN = 8 * 1024 * 1024  # room for the server's own files, and for some more events than the last one
@@ -47,3 +50,26 @@ class StoreWatch:
         except OSError:
             return 0
         return stat.f_bavail * stat.f_frsize
+
+
+class Server(Protocol):
+    """A supervised nats-server; see stack.Managed."""
+
+    log: Path
+    process: asyncio.subprocess.Process | None
+
+    @property
+    def pid(self) -> int: ...
+
+
+async def keep_writing(server: Server, store: Path) -> None:
+    """End a nats-server that had no room once there is some, for ever: its supervisor starts one that writes again."""
+    watch, pid = StoreWatch(server.log, store), 0
+    while True:
+        if server.pid != pid:
+            watch.started()
+            pid = server.pid
+        elif watch.hopeless() and server.process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                server.process.terminate()
+        await asyncio.sleep(LOOK_S)

@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from bench.faults.mesh import Mesh, last_seq, log_killed, log_started, newest_block, until
+from bench.faults.logs import last_seq, newest_block
+from bench.faults.mesh import Mesh, log_killed, log_started, until
 
 
 async def test_garbage_behind_the_last_event_is_passed_over(pair: Mesh) -> None:
