@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from shardy_common.log import Projection, Table
+from shardy_common.log import Projection, Skipped, Table, gone
 
 Row = tuple[Any, ...]
 
@@ -22,6 +22,7 @@ class SimulatedDisk(Projection):
         super().__init__(":memory:", tables, version=version)
         self.connection.execute("PRAGMA synchronous=OFF")
         self._written: set[str] = set()
+        self._tables_of = {name: table for table in self.tables for name in (table, gone(table))}
         self._of_nothing: dict[str, list[Row]] = {}  # what each query says of empty tables
         self.wipe()
 
@@ -31,7 +32,7 @@ class SimulatedDisk(Projection):
             self.connection.execute(f"DELETE FROM {name}")
         self._written = set()
         self._checkpoint = 0
-        self._behind: dict[str, dict[Any, Row]] = {}  # committed, and not in SQLite yet
+        self._behind: dict[str, dict[Any, Row | None]] = {}  # committed, and not in SQLite yet; None: the row is gone
         self.committed: dict[str, dict[Any, Row]] = {name: {} for name in self.tables}
         self.fails: Callable[[], bool] = lambda: False
 
@@ -39,16 +40,25 @@ class SimulatedDisk(Projection):
     def checkpoint(self) -> int:
         return self._checkpoint
 
-    def commit(self, upserts: Mapping[str, Iterable[Sequence[Any]]], checkpoint: int) -> None:
+    def commit(
+        self,
+        upserts: Mapping[str, Iterable[Sequence[Any]]],
+        checkpoint: int,
+        anchor: str = "",
+        skipped: Iterable[Skipped] = (),
+    ) -> None:
         taken = {name: sorted({row[0]: tuple(row) for row in rows}.values()) for name, rows in upserts.items()}
         if self.fails():
             raise sqlite3.OperationalError("database or disk is full")
-        for name, rows in taken.items():
-            committed, behind = self.committed[name], self._behind.setdefault(name, {})
-            for row in rows:
-                committed[row[0]] = row
+        for name, table in self._tables_of.items():
+            committed, behind = self.committed[table], self._behind.setdefault(table, {})
+            for row in taken.get(name, ()):
                 behind.pop(row[0], None)  # a row that is replaced moves to the end, as in SQLite
-                behind[row[0]] = row
+                if name == table:
+                    behind[row[0]] = committed[row[0]] = row
+                else:
+                    committed.pop(row[0], None)
+                    behind[row[0]] = None
         self._checkpoint = checkpoint
 
     def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[Row]:
@@ -60,7 +70,9 @@ class SimulatedDisk(Projection):
         return super().rows(sql, parameters)
 
     def write_back(self) -> None:
-        if self._behind:
-            behind, self._behind = self._behind, {}
-            super().commit({name: rows.values() for name, rows in behind.items()}, self._checkpoint)
+        behind, self._behind = {name: rows for name, rows in self._behind.items() if rows}, {}
+        if behind:
+            there = {name: [row for row in rows.values() if row is not None] for name, rows in behind.items()}
+            left = {gone(name): [(key,) for key, row in rows.items() if row is None] for name, rows in behind.items()}
+            super().commit({**there, **left}, self._checkpoint)
             self._written |= behind.keys()

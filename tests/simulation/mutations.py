@@ -7,7 +7,7 @@ nothing but that fault goes wrong, and where it names one it must not show in wo
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -65,9 +65,7 @@ class Mutation:
 MUTATIONS: dict[str, Mutation] = {}
 
 
-def planted(
-    module: str, needs: str = "", kind: str = "", seeds: int = 60, large: bool = False
-) -> Callable[[Any], Any]:
+def planted(module: str, needs: str = "", kind: str = "", seeds: int = 60, large: bool = False) -> Callable[[Any], Any]:
     def register(plant: Callable[[Patch], None]) -> Callable[[Patch], None]:
         name, what = plant.__name__, (plant.__doc__ or "").strip()
         MUTATIONS[name] = Mutation(name, what, module, needs, kind, seeds, large, plant)
@@ -132,7 +130,7 @@ def no_expectation_on_leases(patch: Patch) -> None:
 
     def propose(self: Matchmaker, out: list[Append], task: TaskState, event: ev.Event, msg_id: str) -> None:
         honest(self, out, task, event, msg_id)
-        out[-1] = replace(out[-1], expect=None, expect_filter="")
+        out[-1] = msgspec.structs.replace(out[-1], expect=None, expect_filter="")
 
     honest = Matchmaker._propose
     patch.setattr(Matchmaker, "_propose", propose)
@@ -229,7 +227,9 @@ def an_end_is_known_by_its_job_alone(patch: Patch) -> None:
     def decide(matchmaker: Matchmaker, *more: Any) -> list[Append]:
         ends = (ev.JobCompleted, ev.JobFailed)
         return [
-            replace(item, msg_id=f"end/{item.event.entity_id}") if isinstance(item.event, ends) else item
+            msgspec.structs.replace(item, msg_id=f"end/{item.event.entity_id}")
+            if isinstance(item.event, ends)
+            else item
             for item in honest(matchmaker, *more)
         ]
 
@@ -610,7 +610,7 @@ def a_repeated_append_is_recorded_twice(patch: Patch) -> None:
     """The log does not know its message ids."""
 
     def append_now(log: MemoryLog, item: Append) -> Any:
-        return honest(log, replace(item, msg_id=f"{item.msg_id}/{len(log.events)}"))
+        return honest(log, msgspec.structs.replace(item, msg_id=f"{item.msg_id}/{len(log.events)}"))
 
     honest = MemoryLog.append_now
     patch.setattr(MemoryLog, "append_now", append_now)
@@ -621,7 +621,7 @@ def expectations_are_not_looked_at(patch: Patch) -> None:
     """The log appends whatever was expected."""
 
     def append_now(log: MemoryLog, item: Append) -> Any:
-        return honest(log, item if item.expect is None else replace(item, expect=None))
+        return honest(log, item if item.expect is None else msgspec.structs.replace(item, expect=None))
 
     honest = MemoryLog.append_now
     patch.setattr(MemoryLog, "append_now", append_now)
