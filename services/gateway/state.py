@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 MESH = "shardy"
-APPEND_TRIES = 5
+APPEND_TRIES = 3  # 17 s at most (log/appender.py): clients wait 30 s for an answer, and should read why there is none
 
 
 class GatewayState:
