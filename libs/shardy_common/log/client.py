@@ -125,10 +125,11 @@ def header_value(block: bytes | None, name: bytes) -> str:
 
 
 async def connect(url: str, *, name: str, user: str = "", password: str = "") -> LogClient:
-    """Connect, and reconnect for ever: a service outlives its nats-server."""
+    """Connect, and reconnect for ever: a service outlives its nats-server. url: of one server, or of several with
+    commas, of which any will do."""
     client = LogClient()
     await client.connect(
-        url,
+        url.split(","),
         disconnected_cb=client.broken,
         reconnected_cb=client.broken,
         name=name,
