@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from shardy_client import AsyncMesh
-from shardy_common.log import Append, JetStreamLog
+from shardy_common.log import Append
 from shardy_common.stack import Stack
 from shardy_common.wire.events import TaskExpired
 
@@ -121,7 +121,7 @@ async def _measure(stack: Stack, mesh: AsyncMesh) -> dict[str, float]:
 
 async def _log_limit(stack: Stack) -> float:
     """Tasks a second if the log did nothing but take their events, from one appender."""
-    log = await JetStreamLog.open(stack.nats_url, name="bench", user="shardy", password=stack.nats_password)
+    log = await stack.open_log("bench")
     try:
         events = [
             Append(TaskExpired(f"bench-{i}", "bench", [], "bench"), f"bench-{i}", 0, f"task.*.bench-{i}")

@@ -20,7 +20,7 @@ from shardy_common.replies import rebuild, statuses
 async def main(service: str, verb: str = "") -> int:
     settings = Settings()
     client = await nats.connect(
-        settings.nats_url,
+        settings.nats_url.split(","),
         user=settings.nats_user,
         password=settings.password,
         allow_reconnect=False,

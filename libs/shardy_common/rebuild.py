@@ -24,7 +24,7 @@ def rebuild_command(data_dir: Path, service: str, on_status: OnStatus | None = N
         import nats
 
         client = await nats.connect(
-            runtime["nats_url"], user="shardy", password=runtime["nats_password"], connect_timeout=3
+            runtime["nats_url"].split(","), user="shardy", password=runtime["nats_password"], connect_timeout=3
         )
         try:
             for _ in range(60):  # it may have just started, or be being started again

@@ -39,7 +39,7 @@ async def control_plane(settings: Settings, service: str, loop: FoldLoop) -> Non
     from faststream.security import SASLPlaintext
 
     broker = NatsBroker(
-        settings.nats_url,
+        settings.nats_url.split(","),
         name=f"{service}-control",
         security=SASLPlaintext(settings.nats_user, settings.password) if settings.nats_user else None,
         max_reconnect_attempts=-1,

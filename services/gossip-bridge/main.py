@@ -11,7 +11,7 @@ from shardy_gossip_bridge.directory import TABLES, VERSION, Directory
 
 async def build(settings: Settings, event_log: JetStreamLog) -> FoldLoop:
     projection = Projection(settings.projection_path("gossip-bridge"), TABLES, version=VERSION)
-    return FoldLoop("gossip-bridge", event_log, projection, Directory, tick_s=1.0)
+    return FoldLoop("gossip-bridge", event_log, projection, Directory, tick_s=1.0, rest_s=0.25)
 
 
 def main() -> None:

@@ -76,8 +76,14 @@ class TaskState(msgspec.Struct, omit_defaults=True):
     def _voices(self, *states: str) -> set[str]:
         """A worker has one voice, however many leases of the task it had, and none once its result was proven wrong:
         that is how the quorum counts, and a task would wait for ever if the two counted differently."""
-        liars = {lease.worker for lease in self.leases.values() if lease.state == FRAUD}
-        return {lease.worker for lease in self.leases.values() if lease.state in states} - liars
+        voices: set[str] = set()
+        liars: set[str] = set()
+        for lease in self.leases.values():  # written out: it runs for every answer of the mesh
+            if lease.state in states:
+                voices.add(lease.worker)
+            elif lease.state == FRAUD:
+                liars.add(lease.worker)
+        return voices - liars if liars else voices
 
 
 class JobState(msgspec.Struct):

@@ -173,7 +173,7 @@ def same(found: NDArray[Any], wanted: NDArray[Any]) -> None:
 
 @contextlib.asynccontextmanager
 async def opened_log(stack: Stack) -> AsyncIterator[JetStreamLog]:
-    log = await JetStreamLog.open(stack.nats_url, name="test", user="shardy", password=stack.nats_password)
+    log = await stack.open_log()
     try:
         yield log
     finally:

@@ -41,9 +41,7 @@ def commands(page: str) -> list[str]:
 
 async def poisoned(stack: Stack, count: int) -> list[str]:
     """Dead letters, of bytes in the log that nobody can read."""
-    import nats
-
-    client = await nats.connect(stack.nats_url, user="shardy", password=stack.nats_password)
+    client = await stack.connect()
     for i in range(count):
         await client.jetstream().publish(f"task.created.odd-{i}", b"\xff not an event")
     await client.close()

@@ -403,4 +403,9 @@ def run_worker(make: Callable[[], NativeWorker]) -> None:
     async def main() -> None:
         await make().run(handle_signals=True)
 
-    asyncio.run(main())
+    try:
+        import uvloop
+    except ImportError:  # Windows
+        asyncio.run(main())
+    else:
+        uvloop.run(main())

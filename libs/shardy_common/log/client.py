@@ -18,6 +18,9 @@ from nats.protocol.parser import Parser
 RawHandler = Callable[[bytes, bytes, bytes, bytes | None], None]  # subject, reply, payload, header block
 
 
+_MESSAGES = frozenset((b"HMSG", b"MSG"))
+
+
 class FastParser(Parser):
     """The NATS protocol parser for a busy reader: one find and one split a message instead of regular expressions on a
     growing buffer, and raw handlers called in place. Everything but MSG and HMSG goes to the stock parser.
@@ -40,24 +43,28 @@ class FastParser(Parser):
             end = buffer.find(b"\r\n", at)
             if end < 0:
                 break
-            word = buffer[at : at + 4]
-            if word not in (b"HMSG", b"MSG "):
+            fields = buffer[at:end].split()
+            if not fields or fields[0] not in _MESSAGES:
                 await super().parse(buffer[at : end + 2])
                 at = end + 2
                 continue
-            fields = buffer[at:end].split()
-            start, stop = end + 2, end + 2 + int(fields[-1])
+            start = end + 2
+            stop = start + int(fields[-1])
             if size < stop + 2:
                 break
-            body = start + int(fields[-2]) if word == b"HMSG" else start
-            reply = fields[3] if len(fields) == (6 if word == b"HMSG" else 5) else b""
-            headers = buffer[start:body] if body > start else None
-            sid = int(fields[2])
-            handler = handlers.get(sid)
+            # HMSG subject sid [reply] header-bytes total-bytes, MSG subject sid [reply] bytes
+            if fields[0] == b"HMSG":
+                body = start + int(fields[-2])
+                headers = buffer[start:body]
+                reply = fields[3] if len(fields) == 6 else b""
+            else:
+                body, headers = start, None
+                reply = fields[3] if len(fields) == 5 else b""
+            handler = handlers.get(fields[2])
             if handler is not None:
                 handler(fields[1], reply, buffer[body:stop], headers)
             else:
-                await self._client._process_msg(sid, fields[1], reply, buffer[body:stop], headers)  # type: ignore[arg-type]
+                await self._client._process_msg(int(fields[2]), fields[1], reply, buffer[body:stop], headers)  # type: ignore[arg-type]
             at = stop + 2
         self._rest = buffer[at:]
 
@@ -65,7 +72,7 @@ class FastParser(Parser):
 class LogClient(Client):
     def __init__(self) -> None:
         super().__init__()
-        self.raw_handlers: dict[int, RawHandler] = {}
+        self.raw_handlers: dict[bytes, RawHandler] = {}  # by subscription id, as it stands in a message
         self._ps = FastParser(self)
         self.on_break: list[Callable[[], None]] = []  # called when the connection is lost, and again when it is back
 
@@ -80,11 +87,11 @@ class LogClient(Client):
             raise AssertionError("raw subscriptions are dispatched by FastParser")
 
         sub = await self.subscribe(subject, cb=never)
-        self.raw_handlers[sub._id] = handler
+        self.raw_handlers[b"%d" % sub._id] = handler
         return sub
 
     async def unsubscribe_raw(self, sub: Subscription) -> None:
-        self.raw_handlers.pop(sub._id, None)
+        self.raw_handlers.pop(b"%d" % sub._id, None)
         await sub.unsubscribe()
 
     async def send_raw(self, commands: list[bytes]) -> None:
@@ -118,10 +125,11 @@ def header_value(block: bytes | None, name: bytes) -> str:
 
 
 async def connect(url: str, *, name: str, user: str = "", password: str = "") -> LogClient:
-    """Connect, and reconnect for ever: a service outlives its nats-server."""
+    """Connect, and reconnect for ever: a service outlives its nats-server. url: of one server, or of several with
+    commas, of which any will do."""
     client = LogClient()
     await client.connect(
-        url,
+        url.split(","),
         disconnected_cb=client.broken,
         reconnected_cb=client.broken,
         name=name,
