@@ -26,8 +26,11 @@ import httpx
 from shardy_common import nats_nodes as nats
 from shardy_common.log import JetStreamLog
 from shardy_common.log.client import LogClient, connect
+from shardy_common.make_streams import make
 from shardy_common.mesh_key import ensure_mesh_key
 from shardy_common.nats_nodes import StackError, free_port
+from shardy_common.nkey import NkeyError, ensure_seed
+from shardy_common.permissions import OPERATOR, ROLES
 from shardy_common.stack_words import facts, greeting
 
 SERVICES = {
@@ -94,7 +97,6 @@ class Stack:
         self.processes: dict[str, Managed] = {}
         self._env = env or {}
         self._stopping = False
-        self._password = secrets.token_urlsafe(24)
         self.api_key = self.operator_key = self.mesh_key = ""
         self.fresh_keys = False
 
@@ -116,19 +118,19 @@ class Stack:
         """Of all nodes, with commas: a client goes on with the next when one dies."""
         return ",".join(node.url for node in self._nodes)
 
-    @property
-    def nats_password(self) -> str:
-        return self._password
+    def seed_file(self, role: str = OPERATOR) -> Path:
+        """The key with which a role is let in to the log."""
+        return self.data_dir / "nkeys" / f"{role}.seed"
 
-    async def connect(self, name: str = "test") -> LogClient:
-        """A connection to the log's server, which the caller closes."""
-        return await connect(self.nats_url, name=name, user="shardy", password=self._password)
+    async def connect(self, name: str = "test", role: str = OPERATOR) -> LogClient:
+        """A connection to the log's server, which the caller closes. role: a service, whose events it may then append,
+        or the operator, who appends none."""
+        return await connect(self.nats_url, name=name, role=role, seed_file=self.seed_file(role))
 
-    async def open_log(self, name: str = "test") -> JetStreamLog:
-        """The log, which the caller closes."""
-        return await JetStreamLog.open(
-            self.nats_url, name=name, user="shardy", password=self._password, replicas=self.stream_replicas
-        )
+    async def open_log(self, name: str = "test", role: str = OPERATOR) -> JetStreamLog:
+        """The log, which the caller closes; for role see connect()."""
+        seed_file, replicas = self.seed_file(role), self.stream_replicas
+        return await JetStreamLog.open(self.nats_url, name=name, role=role, seed_file=seed_file, replicas=replicas)
 
     @property
     def stream_replicas(self) -> int:
@@ -155,11 +157,14 @@ class Stack:
         keys, self.fresh_keys = ensure_keys(self.data_dir)
         self.api_key, self.operator_key = keys["submit"], keys["operate"]
         self.mesh_key = ensure_mesh_key(self.data_dir / "mesh_key")
+        public = self._log_keys()
         for node in self._nodes:
-            self._supervise(node.name, [nats.program(), "-c", str(self._nats_config(node))], dict(os.environ))
+            path = self.data_dir / f"{node.name.replace('nats-server', 'nats')}.conf"
+            path.write_text(nats.config(node, self._nodes, public))
+            self._supervise(node.name, [nats.program(), "-c", str(path)], dict(os.environ))
         for name in CORE:
             self._start_service(name)
-        await self._ready()
+        await self._made_and_ready()
         for name in SERVICES.keys() - set(CORE):  # nothing waits for these, so they start when the others have
             self._start_service(name)
         self._write_runtime()
@@ -198,26 +203,38 @@ class Stack:
         except ImportError:  # no advisory locks on this platform
             return
 
-    def _nats_config(self, node: nats.Node) -> Path:
-        path = self.data_dir / f"{node.name.replace('nats-server', 'nats')}.conf"
-        path.touch(mode=0o600)
-        authorization = f'authorization {{ user: "shardy", password: "{self._password}" }}\n'
-        path.write_text(nats.config(node, self._nodes, authorization))
-        return path
+    def _log_keys(self) -> dict[str, str]:
+        """A key for each role, of which each process is told its own; their public halves, for the server."""
+        (self.data_dir / "nkeys").mkdir(mode=0o700, exist_ok=True)
+        try:
+            return {role: ensure_seed(self.seed_file(role)) for role in ROLES}
+        except NkeyError as error:
+            raise StackError(str(error)) from None
+
+    async def _made_and_ready(self) -> None:
+        """The streams are made as soon as the server lets us; services wait for them."""
+        making = asyncio.create_task(make(self.nats_url, self.stream_replicas, seed_file=self.seed_file()))
+        try:
+            await self._ready()
+            await making
+        except RuntimeError as error:
+            raise StackError(str(error)) from None
+        finally:
+            making.cancel()
+            await asyncio.gather(making, return_exceptions=True)
 
     def _start_service(self, service: str) -> None:
         for number in range(self._replicas.get(service, 1)):
             name = f"{service}-{number}" if number else service
-            env = self._service_env(number, self._ports[number] if service == "gateway" else self.port)
+            env = self._service_env(service, number, self._ports[number] if service == "gateway" else self.port)
             self._supervise(name, [sys.executable, "-m", SERVICES[service]], env)
 
-    def _service_env(self, number: int, port: int) -> dict[str, str]:
+    def _service_env(self, service: str, number: int, port: int) -> dict[str, str]:
         return {
             **os.environ,
             "SHARDY_DATA_DIR": str(self.data_dir),
             "SHARDY_NATS_URL": self.nats_url,
-            "SHARDY_NATS_USER": "shardy",
-            "SHARDY_NATS_PASSWORD": self._password,
+            "SHARDY_NATS_SEED_FILE": str(self.seed_file(service)),
             "SHARDY_STREAM_REPLICAS": str(self.stream_replicas),
             "SHARDY_HOST": self.host,
             "SHARDY_PORT": str(port),
@@ -298,7 +315,7 @@ class Stack:
         path.touch(mode=0o600)
         path.write_text(
             json.dumps(
-                {"url": self.url, "nats_url": self.nats_url, "nats_password": self._password, "pid": os.getpid()}
+                {"url": self.url, "nats_url": self.nats_url, "seed_file": str(self.seed_file()), "pid": os.getpid()}
             )
         )
 

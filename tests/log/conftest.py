@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from nats_process import NatsProcess
 
-from shardy_common.log import JetStreamLog, MemoryLog
+from shardy_common.log import JetStreamLog, MemoryLog, streams
 
 
 @pytest.fixture(scope="session")
@@ -29,7 +29,7 @@ def server(tmp_path: Path) -> Iterator[NatsProcess]:
 async def emptied(log: JetStreamLog) -> JetStreamLog:
     """The stream anew, so that each test begins at sequence 1."""
     await log.client.request(f"$JS.API.STREAM.DELETE.{log.stream}", b"", timeout=5)
-    await log._ensure_stream(1)
+    await log.make_stream(streams.events(1))
     return log
 
 

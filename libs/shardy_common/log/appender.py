@@ -16,6 +16,7 @@ from nats.aio.subscription import Subscription
 
 from shardy_common.log.client import LogClient, hpub
 from shardy_common.log.types import Append, Appended, Conflict, Outcome, Unknown
+from shardy_common.permissions import inbox
 from shardy_common.tracing import new_traceparent
 from shardy_common.wire.events import encode
 
@@ -44,7 +45,7 @@ class Appender:
     def __init__(self, client: LogClient, *, timeout_s: float = 5.0) -> None:
         self._client = client
         self._timeout_s = timeout_s
-        self._inbox = f"_INBOX.{secrets.token_hex(8)}."
+        self._inbox = f"{inbox(client.role)}.{secrets.token_hex(8)}."
         self._waiting: dict[str, asyncio.Future[Outcome]] = {}
         self._next = 0
         self._slots = asyncio.Semaphore(IN_FLIGHT_MAX)
@@ -88,7 +89,14 @@ class Appender:
         finally:
             for token in tokens:
                 self._waiting.pop(token, None)
-        return [f.result() if f.done() else Unknown("no answer from the log in time") for f in futures]
+        return [f.result() if f.done() else self._silent(i) for f, i in zip(futures, items, strict=True)]
+
+    def _silent(self, item: Append) -> Unknown:
+        """What the server forbids it does not answer; the client has said so in the service's log (LogClient.trouble).
+        It is not resolved at once: whoever decides the same again would do so without a pause."""
+        if item.event.name in self._client.forbidden:
+            return Unknown(f"the log's server does not let {self._client.role} append {item.event.name}")
+        return Unknown("no answer from the log in time")
 
     def _lost(self) -> None:
         """The connection broke: nobody will answer what was sent over it."""
