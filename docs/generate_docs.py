@@ -1,5 +1,5 @@
-"""`python docs/generate_docs.py` writes docs/subjects.md, docs/cli.md, docs/problems.md and all of docs/api.md but its
-head from the code; `--check` only compares.
+"""`python docs/generate_docs.py` writes docs/subjects.md, docs/cli.md, docs/problems.md, all of docs/api.md but its
+head, and deploy/nats-users.conf from the code; `--check` only compares.
 
 What is derived: events, their fields and docstrings from the wire package, who folds them from each service's filters,
 commands from the command line itself, calls from the OpenAPI document, who emits an event from the table of what each
@@ -19,7 +19,8 @@ import typer
 from generate_api import api_page, problems_page
 
 from shardy_client.cli import EXIT_CODES, app
-from shardy_common.permissions import SERVICES, again, emitters
+from shardy_common import nats_nodes
+from shardy_common.permissions import ROLES, SERVICES, again, emitters
 from shardy_common.wire import events as ev
 from shardy_common.wire import subjects
 from shardy_common.wire.job import JobSpec, Operand, Pre, Tile
@@ -197,7 +198,20 @@ def cli_page() -> str:
     return "\n".join(lines) + "\n"
 
 
-PAGES = {"subjects.md": subjects_page, "cli.md": cli_page, "api.md": api_page, "problems.md": problems_page}
+def log_users() -> str:
+    """The users of the log's server in containers; their public keys are variables, set by deploy/make-secrets.sh."""
+    head = "# Who may say what on the log's server. Written by `make docs` from libs/shardy_common/permissions.py.\n"
+    head += 'include "../../run/secrets/nats_keys"\n'
+    return head + nats_nodes.users({role: f"$nkey_{role.replace('-', '_')}" for role in ROLES})
+
+
+PAGES = {
+    "subjects.md": subjects_page,
+    "cli.md": cli_page,
+    "api.md": api_page,
+    "problems.md": problems_page,
+    "../deploy/nats-users.conf": log_users,
+}
 
 
 def stale() -> list[str]:

@@ -33,7 +33,7 @@ EMITS: dict[str, tuple[str, ...]] = {
 }
 SERVICES = tuple(EMITS)
 ROLES = (*SERVICES, OPERATOR)
-READERS_MAX = 64  # of one role at a time; the server's permissions know no prefixes, so the names are counted out
+READERS_MAX = 32  # of one role at a time; the server's permissions know no prefixes, so the names are counted out
 _GETTERS = ("gateway", "matchmaker", "quorum", "dlq")  # who reads single messages: for dead letters
 
 

@@ -181,7 +181,7 @@ async def test_a_reopened_job_fails_again_with_a_letter_of_its_own(
 async def test_poison_is_passed_over_refused_and_discarded(
     quiet: Stack, operator: httpx.AsyncClient, helpers: Workers, rng: np.random.Generator
 ) -> None:
-    async with opened_log(quiet) as log:
+    async with opened_log(quiet, "matchmaker") as log:
         ack = json.loads((await log.client.request("job.failed.j-odd", b'{"e":"job.failed/7"}', timeout=5)).data)
     entry = await letter(operator, "the poison's letter", cause="poison", seq=ack["seq"])
     evidence = entry["evidence"]
@@ -223,10 +223,10 @@ async def test_a_message_that_nobody_acknowledges(quiet: Stack, operator: httpx.
         def deliver(_subject: bytes, reply: bytes, _data: bytes, _headers: bytes | None) -> None:
             got.append(int(reply.split(b".")[5]))
 
-        await log.client.subscribe_raw("test.deliveries", deliver)
+        await log.client.subscribe_raw("_DELIVER.operator.stubborn", deliver)
         config = {
             "durable_name": "stubborn",
-            "deliver_subject": "test.deliveries",
+            "deliver_subject": "_DELIVER.operator.stubborn",
             "ack_policy": "explicit",
             "ack_wait": 300_000_000,
             "max_deliver": 2,
@@ -302,7 +302,7 @@ async def test_a_fraud_is_replayed_as_a_job_of_its_own(
 
 
 async def test_pages_of_letters(quiet: Stack, operator: httpx.AsyncClient) -> None:
-    async with opened_log(quiet) as log:
+    async with opened_log(quiet, "matchmaker") as log:
         for i in range(5):
             await log.client.request(f"job.failed.page-{i}", b"?", timeout=5)
     await until(lambda: _count(operator, 5), "all are recorded")
