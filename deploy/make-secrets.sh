@@ -107,7 +107,7 @@ if [ ! -s secrets/nats_cert.pem ] || [ ! -s secrets/nats_cert.key ] || [ "${1:-}
     "extendedKeyUsage=serverAuth,clientAuth" \
     "subjectAltName=DNS:nats,DNS:nats-1,DNS:nats-2,DNS:localhost,IP:127.0.0.1"
   openssl req -new -key secrets/nats_key.new -subj "/CN=nats" -out secrets/request
-  openssl x509 -req -in secrets/request -CA secrets/nats_ca.pem -CAkey secrets/nats_ca.key -set_serial "0x$(random)" \
+  openssl x509 -req -in secrets/request -CA secrets/nats_ca.pem -CAkey secrets/nats_ca.key -set_serial "0x$(random | cut -c 1-30)" \
     -days 730 -sha256 -extfile secrets/extensions -out secrets/nats_cert.new 2>/dev/null
   put secrets/nats_key.new secrets/nats_cert.key
   put secrets/nats_cert.new secrets/nats_cert.pem

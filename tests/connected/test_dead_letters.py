@@ -17,6 +17,7 @@ from meshkit import PATIENCE_S, Workers, api, client, int8, of_job, opened_log, 
 from rawsocket import Closed, RawWorker
 
 from shardy_common import limits
+from shardy_common.log import Append, Appended
 from shardy_common.stack import Stack
 from shardy_common.wire import events as ev
 
@@ -213,6 +214,25 @@ async def test_poison_is_passed_over_refused_and_discarded(
     assert entry["entry"] in {e["entry"] for e in await letters(operator, state="discarded", cause="poison")}
     for call in (("GET", "/v1/dlq/nothing"), ("POST", "/v1/dlq/nothing/replay"), ("POST", "/v1/dlq/a%20b/discard")):
         problem(await operator.request(*call), 404)
+
+
+async def test_another_services_event_is_appended_by_that_service(quiet: Stack, operator: httpx.AsyncClient) -> None:
+    """The gateway may not append it; it asks who may, and sees in the log that it was done. The letter is written here,
+    for bytes that this version can read: as after an upgrade."""
+    event = ev.TaskExpired("t-of-no-job", "no-job", [], "a test")
+    async with opened_log(quiet, "matchmaker") as log:
+        (outcome,) = await log.append([Append(event, "odd")])
+    assert isinstance(outcome, Appended)
+    entry = f"poison-{outcome.seq}"
+    async with opened_log(quiet, "dlq") as log:
+        told = ev.DlqRecorded(entry, "poison", event.subject, outcome.seq, {"subject": event.subject, "bytes": ""})
+        assert isinstance((await log.append([Append(told, entry, 0)]))[0], Appended)
+    await letter(operator, "the letter is there", cause="poison", seq=outcome.seq)
+    answer = await operator.post(f"/v1/dlq/{entry}/replay")
+    assert answer.status_code == 200 and "read again and appended as message" in answer.json()["outcome"], answer.text
+    again = [e for e in await read_log(quiet) if e.subject == event.subject]
+    assert [e.event for e in again] == [event, event]
+    assert again[1].seq == int(answer.json()["outcome"].split()[-1])
 
 
 async def test_a_message_that_nobody_acknowledges(quiet: Stack, operator: httpx.AsyncClient) -> None:

@@ -1,46 +1,15 @@
-"""A real nats-server with the configuration that a mesh has, and a connection for each role."""
+"""The server and its roles, for the folder."""
 
 from __future__ import annotations
 
 import asyncio
-import json
-import subprocess
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
-from typing import Any
 
 import pytest
+from guardkit import ANSWER_S, Guarded, Role, role_of
 
-from shardy_common import nats_nodes
-from shardy_common.log.client import LogClient, connect
 from shardy_common.make_streams import make
-from shardy_common.nkey import ensure_seed
 from shardy_common.permissions import ROLES
-
-ANSWER_S = 20.0  # for an answer that must come
-
-
-class Guarded:
-    """The server, with a key for each role."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.keys = {role: ensure_seed(self.seed(role)) for role in ROLES}
-        (self.node,) = nats_nodes.nodes(folder, 1)
-        (folder / "nats.conf").write_text(nats_nodes.config(self.node, [self.node], self.keys))
-        self.process = subprocess.Popen(
-            [nats_nodes.program(), "-c", str(folder / "nats.conf"), "-l", str(folder / "nats.log")]
-        )
-
-    def seed(self, role: str) -> Path:
-        return self.folder / f"{role}.seed"
-
-    async def connect(self, role: str, **more: Any) -> LogClient:
-        return await connect(self.node.url, name=role, role=role, seed_file=self.seed(role), **more)
-
-    def stop(self) -> None:
-        self.process.terminate()
-        self.process.wait(10)
 
 
 @pytest.fixture(scope="module")
@@ -51,52 +20,6 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
         yield server
     finally:
         server.stop()
-
-
-class Role:
-    """A connection that notes what the server refuses to it."""
-
-    def __init__(self, client: LogClient) -> None:
-        self.client, self.name = client, client.role
-        self.refused: list[str] = []
-
-    async def refuses(self, *, publish: str = "", subscribe: str = "", payload: bytes = b"{}") -> bool:
-        """Whether the server refuses it. A ping's answer comes after the refusal of what was sent before it."""
-        before = len(self.refused)
-        if publish:
-            await self.client.publish(publish, payload)
-        else:
-            sub = await self.client.subscribe(subscribe)
-        await self._pinged()
-        if subscribe:
-            await sub.unsubscribe()
-        words = self.refused[before:]
-        want = f'{"publish" if publish else "subscription"} to "{(publish or subscribe).lower()}"'
-        assert all(want in word for word in words), words
-        return bool(words)
-
-    async def _pinged(self) -> None:
-        """The client's own flush() may send its ping before what is queued."""
-        pong: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self.client._pongs.append(pong)
-        await self.client.send_raw([b"PING\r\n"])
-        await asyncio.wait_for(pong, ANSWER_S)
-
-    async def ask(self, subject: str, body: Any = None) -> dict[str, Any]:
-        reply = await self.client.request(subject, json.dumps(body).encode() if body else b"", timeout=ANSWER_S)
-        return dict(json.loads(reply.data))
-
-
-async def role_of(guarded: Guarded, name: str) -> Role:
-    role = Role(await guarded.connect(name))
-    heard = role.client._error_cb
-
-    async def note(error: Exception) -> None:
-        role.refused.append(str(error))
-        await heard(error)
-
-    role.client._error_cb = note
-    return role
 
 
 @pytest.fixture

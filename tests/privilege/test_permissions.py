@@ -7,7 +7,7 @@ import logging
 from pathlib import Path
 
 import pytest
-from conftest import ANSWER_S, Guarded, Role
+from guardkit import ANSWER_S, Guarded, Role
 
 from shardy_common import stack
 from shardy_common.log import Append, Appended, JetStreamLog, Unknown, read_all
