@@ -30,6 +30,11 @@ class Node:
     store: Path
 
     @property
+    def server(self) -> str:
+        """What the server calls itself."""
+        return self.name.replace("nats-server", CLUSTER)
+
+    @property
     def url(self) -> str:
         return f"nats://{LOOPBACK}:{self.port}"
 
@@ -77,7 +82,7 @@ def users(keys: dict[str, str]) -> str:
 
 def _lines(node: Node, all_nodes: list[Node], authorization: str) -> Iterator[str]:
     yield f"listen: {LOOPBACK}:{node.port}\n"
-    yield f"server_name: {node.name.replace('nats-server', CLUSTER)}\n"
+    yield f"server_name: {node.server}\n"
     yield "max_payload: 2MB\n"
     yield authorization
     # every acknowledged event survives a killed process; after a power cut at most a second is lost

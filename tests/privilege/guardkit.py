@@ -17,26 +17,44 @@ ANSWER_S = 20.0  # for an answer that must come
 
 
 class Guarded:
-    """The server, with a key for each role."""
+    """A server, or a cluster of them, with a key for each role."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, count: int = 1) -> None:
         self.folder = folder
         self.keys = {role: ensure_seed(self.seed(role)) for role in ROLES}
-        (self.node,) = nats_nodes.nodes(folder, 1)
-        (folder / "nats.conf").write_text(nats_nodes.config(self.node, [self.node], self.keys))
-        self.process = subprocess.Popen(
-            [nats_nodes.program(), "-c", str(folder / "nats.conf"), "-l", str(folder / "nats.log")]
+        self.nodes = nats_nodes.nodes(folder, count)
+        self.node = self.nodes[0]
+        self.running: dict[str, subprocess.Popen[bytes]] = {}
+        for node in self.nodes:
+            (folder / f"{node.name}.conf").write_text(nats_nodes.config(node, self.nodes, self.keys))
+            self.start(node.server)
+
+    @property
+    def url(self) -> str:
+        return ",".join(node.url for node in self.nodes)
+
+    def start(self, server: str) -> None:
+        """Of a name as the server has it."""
+        (name,) = (node.name for node in self.nodes if node.server == server)
+        self.running[server] = subprocess.Popen(
+            [nats_nodes.program(), "-c", str(self.folder / f"{name}.conf"), "-l", str(self.folder / f"{name}.log")]
         )
+
+    def kill(self, server: str) -> None:
+        self.running[server].kill()
+        self.running[server].wait(10)
 
     def seed(self, role: str) -> Path:
         return self.folder / f"{role}.seed"
 
     async def connect(self, role: str, **more: Any) -> LogClient:
-        return await connect(self.node.url, name=role, role=role, seed_file=self.seed(role), **more)
+        return await connect(self.url, name=role, role=role, seed_file=self.seed(role), **more)
 
     def stop(self) -> None:
-        self.process.terminate()
-        self.process.wait(10)
+        for process in self.running.values():
+            process.terminate()
+        for process in self.running.values():
+            process.wait(10)
 
 
 class Role:
