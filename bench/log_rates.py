@@ -45,7 +45,7 @@ async def run(events: int = EVENTS) -> list[dict[str, Any]]:
         async with LogOnly(Path(name)) as stack:
             log = await stack.log()
             ours = await _appended(log, items)
-            client = await nats.connect(stack.nats_url, user="shardy", password=stack.nats_password)
+            client = await nats.connect(stack.nats_url)
             sync = await _sync(client, items[:SYNC_EVENTS])
             limit = await _limit(log.client, items)
             figures += [

@@ -14,6 +14,7 @@ import nats
 from nats.js.api import DeliverPolicy
 
 from bench.log_store import LogOnly, copied, costs, cpu_s, figure, memory, profiled, story_store, write_profiles
+from shardy_common.permissions import OPERATOR, inbox
 from shardy_common.replies import rebuild
 from shardy_common.stack import SERVICES, Stack
 
@@ -119,7 +120,11 @@ async def _started(stack: Stack) -> tuple[nats.NATS, float]:
     while True:
         try:
             client = await nats.connect(
-                stack.nats_url, user="shardy", password=stack.nats_password, allow_reconnect=False, error_cb=_quiet
+                stack.nats_url,
+                nkeys_seed=str(stack.seed_file()),
+                inbox_prefix=inbox(OPERATOR).encode(),
+                allow_reconnect=False,
+                error_cb=_quiet,
             )
             return client, began
         except (OSError, nats.errors.Error):
@@ -148,7 +153,7 @@ async def _bulk(log: LogOnly, count: int) -> float:
     client = None
     while client is None:
         try:
-            client = await nats.connect(log.nats_url, user="shardy", password=log.nats_password, error_cb=_quiet)
+            client = await nats.connect(log.nats_url, error_cb=_quiet)
         except (OSError, nats.errors.Error):
             await asyncio.sleep(0.1)
     connection = sqlite3.connect(log.data_dir / "bulk.db", isolation_level=None)

@@ -16,7 +16,7 @@ from typing import Any
 
 from bench.log_story import VERSION, Story
 from shardy_common.log import Append, Appended, JetStreamLog
-from shardy_common.stack import Stack, _nats_server
+from shardy_common.stack import Stack
 
 OUT = Path(__file__).parent / "out"
 CHUNK = 8_000
@@ -25,15 +25,18 @@ SAMPLER = Path(__file__).parent / "sampler"
 
 
 class LogOnly(Stack):
-    """The nats-server of a one-machine stack, and no service."""
+    """The nats-server of a one-machine stack, which lets everybody in, and no service."""
 
     async def start(self) -> None:
         (self.data_dir / "logs").mkdir(parents=True, exist_ok=True)
         self._lock()
-        self._supervise("nats-server", [_nats_server(), "-c", str(self._nats_config())], dict(os.environ))
+        self._start_log()
+
+    def _log_keys(self) -> dict[str, str]:
+        return {}
 
     async def log(self, name: str = "bench") -> JetStreamLog:
-        return await JetStreamLog.open(self.nats_url, name=name, user="shardy", password=self.nats_password)
+        return await JetStreamLog.open(self.nats_url, name=name)
 
 
 def profiled() -> dict[str, str]:

@@ -127,7 +127,7 @@ async def _joined(mesh: AsyncMesh) -> None:
 async def _show(tasks: int, rounds: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         async with running(Path(folder)) as bench:
-            print({name: pids for name, pids in bench.pids().items()}, flush=True)
+            print(dict(bench.pids()), flush=True)
             seen = []
             for i in range(rounds):
                 seen.append(await bench.round(tasks, "quorum"))

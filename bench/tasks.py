@@ -121,7 +121,7 @@ async def _measure(stack: Stack, mesh: AsyncMesh) -> dict[str, float]:
 
 async def _log_limit(stack: Stack) -> float:
     """Tasks a second if the log did nothing but take their events, from one appender."""
-    log = await stack.open_log("bench")
+    log = await stack.open_log("bench", "matchmaker")
     try:
         events = [
             Append(TaskExpired(f"bench-{i}", "bench", [], "bench"), f"bench-{i}", 0, f"task.*.bench-{i}")

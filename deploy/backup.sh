@@ -15,7 +15,8 @@ owned() { docker compose run --rm --no-deps -T --user 10001:10001 owner "$@"; }
 
 trap 'docker compose start' EXIT
 docker compose stop
-owned tar -C /volumes -cf - events blobs >"$folder/volumes.new"
+# shellcheck disable=SC2046 # a word each: blobs, and events or the nodes of a cluster
+owned tar -C /volumes -cf - $(owned ls /volumes | tr -d '\r' | grep -v projections) >"$folder/volumes.new"
 tar -C deploy -cf "$folder/secrets.tar" secrets
 mv "$folder/volumes.new" "$folder/volumes.tar"
 echo "backed up to $folder: keep it as you keep the secrets"

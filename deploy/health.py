@@ -11,21 +11,14 @@ import json
 import socket
 import sys
 
-import nats
-
 from shardy_common.config import Settings
+from shardy_common.log.client import connect
 from shardy_common.replies import rebuild, statuses
 
 
 async def main(service: str, verb: str = "") -> int:
     settings = Settings()
-    client = await nats.connect(
-        settings.nats_url.split(","),
-        user=settings.nats_user,
-        password=settings.password,
-        allow_reconnect=False,
-        connect_timeout=3,
-    )
+    client = await connect(settings.nats_url, name="health", role=service, reconnect=False, **settings.access)
     try:
         if verb == "rebuild":
             answers = await rebuild(client, service)

@@ -1,9 +1,11 @@
 #!/bin/sh
 # deploy/replace.sh SERVICE…: replaces the running containers of these services by ones of the present image and
-# settings, one after another, each once the one before is healthy. The number of each stays.
+# settings, one after another, each once the one before is healthy. The number of each stays. Before, the log's streams are
+# brought up to what the image knows. A node of a cluster is healthy when it has all that the others have.
 set -eu
-[ $# -ge 1 ] || { sed -n 2,3p "$0"; exit 2; }
+[ $# -ge 1 ] || { sed -n 2,4p "$0"; exit 2; }
 cd "$(dirname "$0")/.."
+docker compose run --rm --no-deps -T streams
 for service in "$@"; do
   containers=$(docker compose ps -q "$service")
   count=$(echo "$containers" | grep -c .) || { echo "no container of $service runs" >&2; exit 1; }

@@ -10,7 +10,7 @@ umask 077
 owned() { docker compose run --rm --no-deps -T --user 10001:10001 owner "$@"; }
 
 docker compose run --rm --no-deps -T owner
-if [ -n "$(owned find /volumes/events /volumes/blobs -mindepth 1 -maxdepth 1)" ]; then
+if [ -n "$(owned find /volumes -mindepth 2 -maxdepth 2 -not -path "/volumes/projections/*")" ]; then
   echo "the volumes hold a mesh already: if it may be forgotten, docker compose down -v removes it" >&2
   exit 1
 fi

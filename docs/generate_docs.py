@@ -1,8 +1,9 @@
-"""`python docs/generate_docs.py` writes docs/subjects.md, docs/cli.md, docs/problems.md and all of docs/api.md but its
-head from the code; `--check` only compares.
+"""`python docs/generate_docs.py` writes docs/subjects.md, docs/cli.md, docs/problems.md, all of docs/api.md but its
+head, and deploy/nats-users.conf from the code; `--check` only compares.
 
 What is derived: events, their fields and docstrings from the wire package, who folds them from each service's filters,
-commands from the command line itself, calls from the OpenAPI document. What stands here: who emits an event.
+commands from the command line itself, calls from the OpenAPI document, who emits an event from the table of what each
+service may append.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ import typer
 from generate_api import api_page, problems_page
 
 from shardy_client.cli import EXIT_CODES, app
+from shardy_common import nats_nodes
+from shardy_common.permissions import ROLES, SERVICES, again, emitters
 from shardy_common.wire import events as ev
 from shardy_common.wire import subjects
 from shardy_common.wire.job import JobSpec, Operand, Pre, Tile
@@ -37,34 +40,6 @@ FOLDERS: dict[str, Sequence[str]] = {
     "dlq": Letters.filters,
     "prover-verifier": Registry.filters,
     "gossip-bridge": Directory.filters,
-}
-EMITTERS = {
-    "job.submitted": "gateway, quorum",
-    "job.completed": "matchmaker",
-    "job.failed": "matchmaker",
-    "job.cancelled": "gateway, quorum",
-    "task.created": "matchmaker",
-    "task.assigned": "matchmaker",
-    "task.expired": "matchmaker",
-    "task.disputed": "quorum",
-    "task.verified": "quorum",
-    "task.unresolved": "matchmaker",
-    "result.submitted": "gateway",
-    "result.failed": "gateway",
-    "fraud.detected": "quorum",
-    "worker.joined": "gateway",
-    "worker.tiered": "matchmaker",
-    "worker.left": "gateway",
-    "gateway.started": "gateway",
-    "verifier.registered": "nobody yet",
-    "dlq.recorded": "dlq; any service that meets what it cannot decode or fold",
-    "dlq.replayed": "gateway, dlq",
-    "dlq.discarded": "gateway",
-    "job.reopened": "gateway",
-    "canary.prepared": "quorum",
-    "key.issued": "gateway",
-    "key.revoked": "gateway",
-    "mesh.keyed": "gateway",
 }
 # what the last token of a subject is, where it is not the entity's own id
 KEYS = {"result": "task", "fraud": "task", "dlq": "entry", "verifier": "version", "canary": "job", "mesh": "key"}
@@ -124,9 +99,7 @@ def subjects_page() -> str:
         "|---|---|---|",
     ]
     for event in ev.EVENT_TYPES:
-        lines.append(
-            f"| [`{event.name}`](#{event.name.replace('.', '')}) | {EMITTERS[event.name]} | {folded_by(event)} |"
-        )
+        lines.append(f"| [`{event.name}`](#{event.name.replace('.', '')}) | {emitted_by(event)} | {folded_by(event)} |")
     for event in ev.EVENT_TYPES:
         entity = event.name.partition(".")[0]
         key = KEYS.get(entity, entity)
@@ -145,9 +118,15 @@ def subjects_page() -> str:
         f"`{subjects.control('<service>', 'status')}` and `{subjects.control('<service>', 'rebuild')}` are"
         " request/reply subjects that every replica of a service answers, and"
         f" `{subjects.control('<service>', 'rebuild.<instance>')}` one that the replica of this name does. On"
-        f" `{subjects.control('<service>', 'alive')}` replicas tell each other that they are there. None are events.",
+        f" `{subjects.control('<service>', 'alive')}` replicas tell each other that they are there, and on"
+        f" `{again('<service>')}` a gateway asks for an event out of a dead letter. None are events.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def emitted_by(event: type[ev.Event]) -> str:
+    found = emitters(event.name)
+    return "every service" if found == list(SERVICES) else ", ".join(found) or "nobody yet"
 
 
 def folded_by(event: type[ev.Event]) -> str:
@@ -219,7 +198,20 @@ def cli_page() -> str:
     return "\n".join(lines) + "\n"
 
 
-PAGES = {"subjects.md": subjects_page, "cli.md": cli_page, "api.md": api_page, "problems.md": problems_page}
+def log_users() -> str:
+    """The users of the log's server in containers; their public keys are variables, set by deploy/make-secrets.sh."""
+    head = "# Who may say what on the log's server. Written by `make docs` from libs/shardy_common/permissions.py.\n"
+    head += 'include "../../run/secrets/nats_keys"\n'
+    return head + nats_nodes.users({role: f"$nkey_{role.replace('-', '_')}" for role in ROLES})
+
+
+PAGES = {
+    "subjects.md": subjects_page,
+    "cli.md": cli_page,
+    "api.md": api_page,
+    "problems.md": problems_page,
+    "../deploy/nats-users.conf": log_users,
+}
 
 
 def stale() -> list[str]:

@@ -17,7 +17,7 @@ from shardy_common.wire import subjects
 @contextlib.asynccontextmanager
 async def opened_log(stack: Stack) -> AsyncIterator[JetStreamLog]:
     """The log of a stack, with the right to read all of it."""
-    log = await JetStreamLog.open(stack.nats_url, name="observer", user="shardy", password=stack.nats_password)
+    log = await stack.open_log("observer")
     try:
         yield log
     finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -12,7 +13,11 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 class Settings(BaseSettings):
     """data_dir holds projections, blobs, and the archived part of the log, unless archive_dir names another folder for
-    it; nats_password_file wins over nats_password."""
+    it. nats_url: of one server of the log, or of several with commas.
+
+    nats_seed_file: the key of this service (an nkey's seed), for a server that knows each; otherwise nats_user and
+    nats_password, where nats_password_file wins. nats_ca_file: who signs the server's certificate, for URLs of tls://.
+    """
 
     model_config = SettingsConfigDict(env_prefix="SHARDY_", frozen=True)
 
@@ -22,6 +27,8 @@ class Settings(BaseSettings):
     nats_user: str = ""
     nats_password: SecretStr = SecretStr("")
     nats_password_file: Path | None = None
+    nats_seed_file: Path | None = None
+    nats_ca_file: Path | None = None
     instance: str = Field(
         default="0",
         pattern=r"^[A-Za-z0-9_-]{1,64}$",
@@ -35,6 +42,13 @@ class Settings(BaseSettings):
         if self.nats_password_file is not None:
             return self.nats_password_file.read_text().strip()
         return self.nats_password.get_secret_value()
+
+    @property
+    def access(self) -> dict[str, Any]:
+        """How the log lets us in: arguments of log.client.connect() and JetStreamLog.open()."""
+        if self.nats_seed_file is not None:
+            return {"seed_file": self.nats_seed_file, "ca_file": self.nats_ca_file}
+        return {"user": self.nats_user, "password": self.password, "ca_file": self.nats_ca_file}
 
     def projection_path(self, service: str) -> Path:
         return self.data_dir / "projections" / f"{service}-{self.instance}.db"

@@ -49,7 +49,7 @@ def load_mesh_key(path: Path) -> Ed25519PrivateKey | None:
         raise MeshKeyError(f"the mesh's key file {path} is no file")
     with os.fdopen(handle, "rb") as file:
         if os.name == "posix":
-            _check_mode(path, status.st_uid, stat.S_IMODE(status.st_mode), os.geteuid())
+            check_mode("mesh's key file", path, status.st_uid, stat.S_IMODE(status.st_mode), os.geteuid())
         text = file.read(PEM_BYTES_MAX)
     try:
         private = serialization.load_pem_private_key(text, password=None)
@@ -60,14 +60,14 @@ def load_mesh_key(path: Path) -> Ed25519PrivateKey | None:
     return private
 
 
-def _check_mode(path: Path, owner: int, mode: int, self_id: int) -> None:
+def check_mode(what: str, path: Path, owner: int, mode: int, self_id: int) -> None:
     """A file of our own is closed to all others: we could close it, so an open one is a mistake.
 
     A file of somebody else, which we can read only because it is open to us, is what container runtimes mount as a
     secret (mode 444 or 440, below /run/secrets): who sees that folder is their business. It is taken if nobody but its
-    owner can write it, or anybody could make the mesh sign with his key.
+    owner can write it, or anybody could put his key in its place.
     """
     if owner == self_id and mode & 0o077:
-        raise MeshKeyError(f"the mesh's key file {path} is open to others (mode {mode:o}): chmod 600 {path}")
+        raise MeshKeyError(f"the {what} {path} is open to others (mode {mode:o}): chmod 600 {path}")
     if owner != self_id and mode & 0o022:
-        raise MeshKeyError(f"the mesh's key file {path} of another user can be written by others (mode {mode:o})")
+        raise MeshKeyError(f"the {what} {path} of another user can be written by others (mode {mode:o})")

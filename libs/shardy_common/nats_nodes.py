@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from shardy_common.permissions import permissions
+
 CLUSTER = "shardy-embedded"
 LOOPBACK = "127.0.0.1"
 
@@ -26,6 +28,11 @@ class Node:
     port: int
     route_port: int
     store: Path
+
+    @property
+    def server(self) -> str:
+        """What the server calls itself."""
+        return self.name.replace("nats-server", CLUSTER)
 
     @property
     def url(self) -> str:
@@ -53,14 +60,29 @@ def nodes(data_dir: Path, count: int) -> list[Node]:
     return [Node(n, free_port(LOOPBACK), free_port(LOOPBACK), kept / str(i)) for i, n in enumerate(names)]
 
 
-def config(node: Node, all_nodes: list[Node], authorization: str) -> str:
-    """The text of a node's configuration file."""
-    return "".join(_lines(node, all_nodes, authorization))
+def config(node: Node, all_nodes: list[Node], keys: dict[str, str]) -> str:
+    """The text of a node's configuration file. keys: each role's public key; a server that knows none lets all in."""
+    return "".join(_lines(node, all_nodes, users(keys) if keys else ""))
+
+
+def users(keys: dict[str, str]) -> str:
+    """The server's users: each role with its key, and its permissions. All are in the server's own account, where a log
+    that was made without users lies too; nobody is in the system account. keys: public, or names of variables."""
+    shown = []
+    for role, key in keys.items():
+        allowed = permissions(role)
+        verbs = (("publish", allowed.publish), ("subscribe", allowed.subscribe))
+        lines = [
+            f"      {verb}: {{ allow: [\n" + "".join(f'        "{subject}"\n' for subject in subjects) + "      ] }\n"
+            for verb, subjects in verbs
+        ]
+        shown.append(f"    {{ nkey: {key}, permissions: {{ # {role}\n{''.join(lines)}    }} }}\n")
+    return f"authorization {{\n  users: [\n{''.join(shown)}  ]\n}}\n"
 
 
 def _lines(node: Node, all_nodes: list[Node], authorization: str) -> Iterator[str]:
     yield f"listen: {LOOPBACK}:{node.port}\n"
-    yield f"server_name: {node.name.replace('nats-server', CLUSTER)}\n"
+    yield f"server_name: {node.server}\n"
     yield "max_payload: 2MB\n"
     yield authorization
     # every acknowledged event survives a killed process; after a power cut at most a second is lost

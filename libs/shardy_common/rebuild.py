@@ -6,6 +6,7 @@ import asyncio
 import json
 from pathlib import Path
 
+from shardy_common.log.client import connect
 from shardy_common.replies import OnStatus, rebuild
 from shardy_common.stack import SERVICES, StackError
 
@@ -21,10 +22,8 @@ def rebuild_command(data_dir: Path, service: str, on_status: OnStatus | None = N
         raise StackError(f"no running stack on {data_dir}: start it with shardy up") from None
 
     async def ask() -> list[dict[str, object]]:
-        import nats
-
-        client = await nats.connect(
-            runtime["nats_url"].split(","), user="shardy", password=runtime["nats_password"], connect_timeout=3
+        client = await connect(
+            runtime["nats_url"], name="rebuild", seed_file=Path(runtime["seed_file"]), reconnect=False
         )
         try:
             for _ in range(60):  # it may have just started, or be being started again

@@ -1,8 +1,8 @@
 """Wiring shared by the folding services: open the log, run the fold loop, answer the control plane, stop on a signal.
 
 The control plane is FastStream over NATS request/reply: `ctl.<service>.status` and `ctl.<service>.rebuild`, which every
-replica of the service answers, and `ctl.<service>.rebuild.<instance>`, which one does. The hot path does not pass
-through it.
+replica of the service answers, `ctl.<service>.rebuild.<instance>`, which one does, and `ctl.<service>.again`
+(again.py). The hot path does not pass through it.
 """
 
 from __future__ import annotations
@@ -12,13 +12,19 @@ import contextlib
 import gc
 import importlib
 import logging
+import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
+from nats.aio.client import Client
+
+from shardy_common.again import append_again
 from shardy_common.config import Settings, configure_logging
 from shardy_common.log import ArchiveError, JetStreamLog
+from shardy_common.log.client import connect
+from shardy_common.permissions import again
 from shardy_common.presence import Presence
 from shardy_common.service import FoldLoop
 from shardy_common.slots import SlotError, SomeSettings, settle
@@ -36,16 +42,16 @@ async def control_plane(settings: Settings, service: str, loop: FoldLoop) -> Non
         await asyncio.wait_for(loop.live.wait(), BUILDING_S)
     await asyncio.to_thread(importlib.import_module, "faststream.nats")
     from faststream.nats import NatsBroker
-    from faststream.security import SASLPlaintext
 
-    broker = NatsBroker(
-        settings.nats_url.split(","),
-        name=f"{service}-control",
-        security=SASLPlaintext(settings.nats_user, settings.password) if settings.nats_user else None,
-        max_reconnect_attempts=-1,
-        reconnect_time_wait=1,
-        logger=None,
-    )
+    class OurBroker(NatsBroker):
+        """Connects as everything else does: with the service's key, its inbox, and the server's certificate checked."""
+
+        async def _connect(self) -> Client:
+            connection = await connect(settings.nats_url, name=f"{service}-control", role=service, **settings.access)
+            self.config.connect(connection)
+            return connection
+
+    broker = OurBroker(logger=None)
 
     @broker.subscriber(control(service, "status"), title=f"{service} status")
     async def status(_: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -55,6 +61,12 @@ async def control_plane(settings: Settings, service: str, loop: FoldLoop) -> Non
     @broker.subscriber(control(service, "rebuild"), title=f"{service} rebuild")
     async def rebuild(_: dict[str, Any] | None = None) -> dict[str, Any]:
         return await loop.rebuild()
+
+    @broker.subscriber(again(service), title=f"{service}: one of its events out of a dead letter")
+    async def once_more(question: dict[str, Any]) -> None:
+        refused = await append_again(loop.log, service, question)  # type: ignore[arg-type]
+        if refused:
+            log.warning("%s was asked to append an event again, and does not: %s", service, refused)
 
     try:
         await broker.start()
@@ -66,14 +78,23 @@ async def control_plane(settings: Settings, service: str, loop: FoldLoop) -> Non
 
 
 async def open_log(settings: Settings, service: str) -> JetStreamLog:
-    return await JetStreamLog.open(
+    """A connection that the server ends for good (its key is not known any more, say) ends the process: whoever
+    restarts it shows that something is wrong, and a key that is back is used."""
+    event_log = await JetStreamLog.open(
         settings.nats_url,
         name=f"{service}-{settings.instance}",
-        user=settings.nats_user,
-        password=settings.password,
+        role=service,
         replicas=settings.stream_replicas,
         archive=settings.archive_path,
+        **settings.access,
     )
+
+    def ended() -> None:
+        log.error("the log's server ended the connection of %s for good: %s", service, event_log.client.last_error)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    event_log.client.on_end.append(ended)
+    return event_log
 
 
 async def serve(service: str, settings: Settings, build: Build) -> None:
@@ -96,6 +117,7 @@ async def serve(service: str, settings: Settings, build: Build) -> None:
         for task in beside:
             task.cancel()
         await asyncio.gather(*beside, return_exceptions=True)
+        event_log.client.on_end.clear()
         await event_log.close()
         loop.projection.close()
 

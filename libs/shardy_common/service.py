@@ -14,10 +14,11 @@ import contextlib
 import logging
 import sqlite3
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 from shardy_common import letters
+from shardy_common.core import Core, Unwritten
 from shardy_common.fold_status import Building, status
 from shardy_common.log import Append, Appended, Conflict, Outcome, Projection, Recorded, Skipped, Unknown
 from shardy_common.log.snapshots import Snapshots
@@ -39,30 +40,6 @@ HELD_EVENTS_MAX = 20_000  # folded and not committed, while a dead letter is on 
 AGAIN_S = 0.02  # after a refusal: the events that won are read before anything is decided again
 AGAIN_S_MAX = 2.0  # while the log takes nothing: doubled up to this
 log = logging.getLogger("shardy.service")
-
-
-class Core(Protocol):
-    """A service's folded state."""
-
-    filters: Sequence[str]
-
-    def load(self, projection: Projection) -> None:
-        """Take over the active rows of the projection."""
-
-    def evolve(self, recorded: Recorded) -> None: ...
-
-    def rows(self) -> dict[str, list[Sequence[Any]]]:
-        """Rows that changed since the last call, by table."""
-        ...
-
-
-class Unwritten(NamedTuple):
-    """What Projection.commit takes."""
-
-    rows: dict[str, list[Sequence[Any]]]
-    checkpoint: int
-    anchor: str
-    skipped: list[Skipped]
 
 
 class FoldLoop:

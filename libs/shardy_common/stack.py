@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import json
 import os
-import secrets
 import signal
 import sys
 import time
@@ -26,8 +24,12 @@ import httpx
 from shardy_common import nats_nodes as nats
 from shardy_common.log import JetStreamLog
 from shardy_common.log.client import LogClient, connect
+from shardy_common.make_streams import make
 from shardy_common.mesh_key import ensure_mesh_key
 from shardy_common.nats_nodes import StackError, free_port
+from shardy_common.nkey import NkeyError, ensure_seed
+from shardy_common.permissions import OPERATOR, ROLES
+from shardy_common.stack_keys import ensure_keys
 from shardy_common.stack_store import keep_writing
 from shardy_common.stack_words import facts, greeting
 
@@ -96,7 +98,6 @@ class Stack:
         self._env = env or {}
         self._stopping = False
         self._watching: list[asyncio.Task[None]] = []
-        self._password = secrets.token_urlsafe(24)
         self.api_key = self.operator_key = self.mesh_key = ""
         self.fresh_keys = False
 
@@ -114,23 +115,28 @@ class Stack:
         return self.url + "/"
 
     @property
+    def nats_port(self) -> int:
+        """Of the first node."""
+        return self._nodes[0].port
+
+    @property
     def nats_url(self) -> str:
         """Of all nodes, with commas: a client goes on with the next when one dies."""
         return ",".join(node.url for node in self._nodes)
 
-    @property
-    def nats_password(self) -> str:
-        return self._password
+    def seed_file(self, role: str = OPERATOR) -> Path:
+        """The key with which a role is let in to the log."""
+        return self.data_dir / "nkeys" / f"{role}.seed"
 
-    async def connect(self, name: str = "test") -> LogClient:
-        """A connection to the log's server, which the caller closes."""
-        return await connect(self.nats_url, name=name, user="shardy", password=self._password)
+    async def connect(self, name: str = "test", role: str = OPERATOR) -> LogClient:
+        """A connection to the log's server, which the caller closes. role: a service, whose events it may then append,
+        or the operator, who appends none."""
+        return await connect(self.nats_url, name=name, role=role, seed_file=self.seed_file(role))
 
-    async def open_log(self, name: str = "test") -> JetStreamLog:
-        """The log, which the caller closes."""
-        return await JetStreamLog.open(
-            self.nats_url, name=name, user="shardy", password=self._password, replicas=self.stream_replicas
-        )
+    async def open_log(self, name: str = "test", role: str = OPERATOR) -> JetStreamLog:
+        """The log, which the caller closes; for role see connect()."""
+        seed_file, replicas = self.seed_file(role), self.stream_replicas
+        return await JetStreamLog.open(self.nats_url, name=name, role=role, seed_file=seed_file, replicas=replicas)
 
     @property
     def stream_replicas(self) -> int:
@@ -157,16 +163,23 @@ class Stack:
         keys, self.fresh_keys = ensure_keys(self.data_dir)
         self.api_key, self.operator_key = keys["submit"], keys["operate"]
         self.mesh_key = ensure_mesh_key(self.data_dir / "mesh_key")
-        for node in self._nodes:
-            self._supervise(node.name, [nats.program(), "-c", str(self._nats_config(node))], dict(os.environ))
-            watching = keep_writing(self.processes[node.name], node.store)
-            self._watching.append(asyncio.get_running_loop().create_task(watching))
+        self._start_log()
         for name in CORE:
             self._start_service(name)
-        await self._ready()
+        await self._made_and_ready()
         for name in SERVICES.keys() - set(CORE):  # nothing waits for these, so they start when the others have
             self._start_service(name)
         self._write_runtime()
+
+    def _start_log(self) -> None:
+        """The nodes of the log, each with the keys of all roles in its configuration."""
+        public = self._log_keys()
+        for node in self._nodes:
+            path = self.data_dir / f"{node.name.replace('nats-server', 'nats')}.conf"
+            path.write_text(nats.config(node, self._nodes, public))
+            self._supervise(node.name, [nats.program(), "-c", str(path)], dict(os.environ))
+            watching = keep_writing(self.processes[node.name], node.store)
+            self._watching.append(asyncio.get_running_loop().create_task(watching))
 
     async def stop(self) -> None:
         """Stop all processes, services first, each by its own process id."""
@@ -196,7 +209,7 @@ class Stack:
         if service == "gateway":
             self._ports.append(port)
         name = f"{service}-{number}" if number else service
-        self._supervise(name, [sys.executable, "-m", SERVICES[service]], self._service_env(number, port))
+        self._supervise(name, [sys.executable, "-m", SERVICES[service]], self._service_env(service, number, port))
         return name
 
     async def remove_replica(self, name: str) -> None:
@@ -222,26 +235,38 @@ class Stack:
         except ImportError:  # no advisory locks on this platform
             return
 
-    def _nats_config(self, node: nats.Node) -> Path:
-        path = self.data_dir / f"{node.name.replace('nats-server', 'nats')}.conf"
-        path.touch(mode=0o600)
-        authorization = f'authorization {{ user: "shardy", password: "{self._password}" }}\n'
-        path.write_text(nats.config(node, self._nodes, authorization))
-        return path
+    def _log_keys(self) -> dict[str, str]:
+        """A key for each role, of which each process is told its own; their public halves, for the server."""
+        (self.data_dir / "nkeys").mkdir(mode=0o700, exist_ok=True)
+        try:
+            return {role: ensure_seed(self.seed_file(role)) for role in ROLES}
+        except NkeyError as error:
+            raise StackError(str(error)) from None
+
+    async def _made_and_ready(self) -> None:
+        """The streams are made as soon as the server lets us; services wait for them."""
+        making = asyncio.create_task(make(self.nats_url, self.stream_replicas, seed_file=self.seed_file()))
+        try:
+            await self._ready()
+            await making
+        except RuntimeError as error:
+            raise StackError(str(error)) from None
+        finally:
+            making.cancel()
+            await asyncio.gather(making, return_exceptions=True)
 
     def _start_service(self, service: str) -> None:
         for number in range(self._replicas.get(service, 1)):
             name = f"{service}-{number}" if number else service
-            env = self._service_env(number, self._ports[number] if service == "gateway" else self.port)
+            env = self._service_env(service, number, self._ports[number] if service == "gateway" else self.port)
             self._supervise(name, [sys.executable, "-m", SERVICES[service]], env)
 
-    def _service_env(self, number: int, port: int) -> dict[str, str]:
+    def _service_env(self, service: str, number: int, port: int) -> dict[str, str]:
         return {
             **os.environ,
             "SHARDY_DATA_DIR": str(self.data_dir),
             "SHARDY_NATS_URL": self.nats_url,
-            "SHARDY_NATS_USER": "shardy",
-            "SHARDY_NATS_PASSWORD": self._password,
+            "SHARDY_NATS_SEED_FILE": str(self.seed_file(service)),
             "SHARDY_STREAM_REPLICAS": str(self.stream_replicas),
             "SHARDY_HOST": self.host,
             "SHARDY_PORT": str(port),
@@ -324,28 +349,9 @@ class Stack:
         path.touch(mode=0o600)
         path.write_text(
             json.dumps(
-                {"url": self.url, "nats_url": self.nats_url, "nats_password": self._password, "pid": os.getpid()}
+                {"url": self.url, "nats_url": self.nats_url, "seed_file": str(self.seed_file()), "pid": os.getpid()}
             )
         )
-
-
-KEY_FILES = {"submit": "api_key", "operate": "operator_key"}
-
-
-def ensure_keys(data_dir: Path) -> tuple[dict[str, str], bool]:
-    """The keys of a one-machine stack by scope, and whether they were made just now: kept with mode 600 for the
-    commands of this machine, and hashed for the gateway."""
-    keys, fresh, lines = {}, False, []
-    for scope, name in KEY_FILES.items():
-        path = data_dir / name
-        if not path.exists():
-            fresh = True
-            path.touch(mode=0o600)
-            path.write_text("shardy_" + secrets.token_urlsafe(24) + "\n")
-        keys[scope] = path.read_text().strip()
-        lines.append(f"{hashlib.sha256(keys[scope].encode()).hexdigest()} {scope}  # made by shardy up\n")
-    (data_dir / "api_keys").write_text("".join(lines))
-    return keys, fresh
 
 
 def _rotate(path: Path, bytes_max: int = 16 * 1024 * 1024) -> None:

@@ -1,22 +1,13 @@
-"""JetStream's advisories about messages that a consumer gets no more: what they say, and the stream that keeps them.
-
-The server tells once, to whoever listens just then. A small stream of their own listens always, so none is lost while
-the dead letter queue is down; it is bounded by age, number and bytes, and what it holds becomes letters in the log.
-"""
+"""What JetStream's advisories say about messages that a consumer gets no more. A stream keeps them (log/streams.py)."""
 
 from __future__ import annotations
 
 from hashlib import blake2b
-from typing import Any
 
 import msgspec
 
 from shardy_common.ids import is_token
 
-SUBJECTS = ("$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.>", "$JS.EVENT.ADVISORY.CONSUMER.MSG_TERMINATED.>")
-AGE_S_MAX = 7 * 24 * 3600
-MESSAGES_MAX = 10_000
-BYTES_MAX = 16 * 1024 * 1024
 REASON_CHARS_MAX = 300
 _TERMINATED = "io.nats.jetstream.advisory.v1.terminated"
 
@@ -55,18 +46,3 @@ def advisory_of(payload: bytes) -> Advisory | None:
         return msgspec.json.decode(payload, type=Advisory)
     except (msgspec.MsgspecError, UnicodeDecodeError):
         return None
-
-
-def stream_config(name: str, replicas: int) -> dict[str, Any]:
-    """Of the bounded stream of advisories."""
-    return {
-        "name": name,
-        "subjects": list(SUBJECTS),
-        "retention": "limits",
-        "storage": "file",
-        "discard": "old",
-        "num_replicas": replicas,
-        "max_age": AGE_S_MAX * 1_000_000_000,
-        "max_msgs": MESSAGES_MAX,
-        "max_bytes": BYTES_MAX,
-    }

@@ -16,11 +16,12 @@ import msgspec
 from nats.errors import Error as NatsError
 
 from shardy_common.config import Settings
-from shardy_common.log import Append, JetStreamLog, Projection, Recorded, read_all
+from shardy_common.log import Append, JetStreamLog, Projection, Recorded, read_all, streams
 from shardy_common.service import FoldLoop
 from shardy_common.wire import events as ev
-from shardy_dlq import advisories, evidence
-from shardy_dlq.letters import ADVISORIES, TABLES, VERSION, Letters, key
+from shardy_common.wire.subjects import ADVISORIES
+from shardy_dlq import evidence
+from shardy_dlq.letters import TABLES, VERSION, Letters, key
 
 log = logging.getLogger("shardy.dlq")
 COMPLETED_MAX = 50  # letters whose evidence is gathered in one round, so that the log is read between
@@ -96,7 +97,7 @@ async def completed(event_log: Any, item: Append) -> Append:
 
 
 async def build(settings: Settings, event_log: JetStreamLog) -> FoldLoop:
-    await event_log.make_stream(advisories.stream_config(ADVISORIES, settings.stream_replicas))
+    await event_log.ensure_stream(streams.advisories(settings.stream_replicas))
     projection = Projection(settings.projection_path("dlq"), TABLES, version=VERSION)
     beside = Beside(event_log)
     proposed: set[str] = set()

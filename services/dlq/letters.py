@@ -20,7 +20,7 @@ TABLES = [
     Table("streams", {"name": str, "checkpoint": int}),
 ]
 VERSION = 3
-ADVISORIES = "ADVISORIES"
+ADVISORIES = subjects.ADVISORIES
 
 
 class Wanted(msgspec.Struct, frozen=True):

@@ -208,6 +208,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         await asyncio.gather(*tasks, return_exceptions=True)
         probes.close()
         tracer.close()
+        event_log.client.on_end.clear()
         await event_log.close()
         projection.close()
         blobs.close()

@@ -12,8 +12,10 @@ from typing import TypeVar
 
 from nats.errors import Error as NatsError
 
+from shardy_common import again
 from shardy_common.errors import Refused, Transient
 from shardy_common.log import Append, Appended, ArchiveError, Conflict
+from shardy_common.permissions import EMITS, emitters
 from shardy_common.tracing import child_traceparent
 from shardy_common.wire import events as ev
 from shardy_common.wire import subjects
@@ -102,9 +104,11 @@ async def _read_again(state: GatewayState, letter: Letter, by: str) -> str:
     """First the event, then the closing. The event is found again by its message id, however long ago it was appended:
     the log's own window for repeats is two minutes."""
     event = replays.reread(letter, await _read(state.log.get(letter.seq)))
-    msg_id = f"replay/{letter.entry}"
+    msg_id = again.message_id(letter.entry)
     seq = await _read(state.log.find(event.subject, letter.seq, msg_id))
-    if seq is None:
+    if seq is None and event.name not in EMITS["gateway"]:
+        seq = await _theirs(state, letter, event)
+    elif seq is None:
         item = Append(event, msg_id, trace=letter.trace)
         if isinstance(event, ev.JobSubmitted):  # folded twice it would begin the job anew: only if nothing came after
             item = Append(event, msg_id, letter.seq, subjects.of_entity("job", event.job), letter.trace)
@@ -117,6 +121,17 @@ async def _read_again(state: GatewayState, letter: Letter, by: str) -> str:
     words = f"read again and appended as message {seq}"
     await _close(state, letter, ev.DlqReplayed(letter.entry, by, words))
     return words
+
+
+async def _theirs(state: GatewayState, letter: Letter, event: ev.Event) -> int:
+    """Another service's event: that service appends it, out of the log."""
+    found = emitters(event.name)
+    if not found:
+        raise replays.refused(f"no service of this version appends {event.name}: discard the letter")
+    seq = await _read(again.ask(state.log, found[0], letter.entry, event, letter.seq))
+    if seq is None:
+        raise Transient(f"the {found[0]} has not appended its event again; see its log, and try again", retry_ms=5000)
+    return seq
 
 
 async def _deliver_again(state: GatewayState, letter: Letter, by: str) -> str:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from shardy_client import AsyncMesh, PreExec
 from shardy_common.engine import reference
 from shardy_common.log import JetStreamLog, Recorded, read_all
+from shardy_common.permissions import OPERATOR
 from shardy_common.stack import Stack
 from shardy_common.wire import events as ev
 from shardy_common.wire import subjects
@@ -172,8 +173,9 @@ def same(found: NDArray[Any], wanted: NDArray[Any]) -> None:
 
 
 @contextlib.asynccontextmanager
-async def opened_log(stack: Stack) -> AsyncIterator[JetStreamLog]:
-    log = await stack.open_log()
+async def opened_log(stack: Stack, role: str = OPERATOR) -> AsyncIterator[JetStreamLog]:
+    """role: a service, to append what only that one may."""
+    log = await stack.open_log(role=role)
     try:
         yield log
     finally:

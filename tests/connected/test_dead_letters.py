@@ -17,6 +17,7 @@ from meshkit import PATIENCE_S, Workers, api, client, int8, of_job, opened_log, 
 from rawsocket import Closed, RawWorker
 
 from shardy_common import limits
+from shardy_common.log import Append, Appended
 from shardy_common.stack import Stack
 from shardy_common.wire import events as ev
 
@@ -181,7 +182,7 @@ async def test_a_reopened_job_fails_again_with_a_letter_of_its_own(
 async def test_poison_is_passed_over_refused_and_discarded(
     quiet: Stack, operator: httpx.AsyncClient, helpers: Workers, rng: np.random.Generator
 ) -> None:
-    async with opened_log(quiet) as log:
+    async with opened_log(quiet, "matchmaker") as log:
         ack = json.loads((await log.client.request("job.failed.j-odd", b'{"e":"job.failed/7"}', timeout=5)).data)
     entry = await letter(operator, "the poison's letter", cause="poison", seq=ack["seq"])
     evidence = entry["evidence"]
@@ -215,6 +216,25 @@ async def test_poison_is_passed_over_refused_and_discarded(
         problem(await operator.request(*call), 404)
 
 
+async def test_another_services_event_is_appended_by_that_service(quiet: Stack, operator: httpx.AsyncClient) -> None:
+    """The gateway may not append it; it asks who may, and sees in the log that it was done. The letter is written here,
+    for bytes that this version can read: as after an upgrade."""
+    event = ev.TaskExpired("t-of-no-job", "no-job", [], "a test")
+    async with opened_log(quiet, "matchmaker") as log:
+        (outcome,) = await log.append([Append(event, "odd")])
+    assert isinstance(outcome, Appended)
+    entry = f"poison-{outcome.seq}"
+    async with opened_log(quiet, "dlq") as log:
+        told = ev.DlqRecorded(entry, "poison", event.subject, outcome.seq, {"subject": event.subject, "bytes": ""})
+        assert isinstance((await log.append([Append(told, entry, 0)]))[0], Appended)
+    await letter(operator, "the letter is there", cause="poison", seq=outcome.seq)
+    answer = await operator.post(f"/v1/dlq/{entry}/replay")
+    assert answer.status_code == 200 and "read again and appended as message" in answer.json()["outcome"], answer.text
+    again = [e for e in await read_log(quiet) if e.subject == event.subject]
+    assert [e.event for e in again] == [event, event]
+    assert again[1].seq == int(answer.json()["outcome"].split()[-1])
+
+
 async def test_a_message_that_nobody_acknowledges(quiet: Stack, operator: httpx.AsyncClient) -> None:
     """A consumer that never acknowledges. A replay gives it the message, and all that follow, once more."""
     async with opened_log(quiet) as log:
@@ -223,10 +243,10 @@ async def test_a_message_that_nobody_acknowledges(quiet: Stack, operator: httpx.
         def deliver(_subject: bytes, reply: bytes, _data: bytes, _headers: bytes | None) -> None:
             got.append(int(reply.split(b".")[5]))
 
-        await log.client.subscribe_raw("test.deliveries", deliver)
+        await log.client.subscribe_raw("_DELIVER.operator.stubborn", deliver)
         config = {
             "durable_name": "stubborn",
-            "deliver_subject": "test.deliveries",
+            "deliver_subject": "_DELIVER.operator.stubborn",
             "ack_policy": "explicit",
             "ack_wait": 300_000_000,
             "max_deliver": 2,
@@ -302,7 +322,7 @@ async def test_a_fraud_is_replayed_as_a_job_of_its_own(
 
 
 async def test_pages_of_letters(quiet: Stack, operator: httpx.AsyncClient) -> None:
-    async with opened_log(quiet) as log:
+    async with opened_log(quiet, "matchmaker") as log:
         for i in range(5):
             await log.client.request(f"job.failed.page-{i}", b"?", timeout=5)
     await until(lambda: _count(operator, 5), "all are recorded")

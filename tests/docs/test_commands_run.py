@@ -41,7 +41,7 @@ def commands(page: str) -> list[str]:
 
 async def poisoned(stack: Stack, count: int) -> list[str]:
     """Dead letters, of bytes in the log that nobody can read."""
-    client = await stack.connect()
+    client = await stack.connect(role="matchmaker")
     for i in range(count):
         await client.jetstream().publish(f"task.created.odd-{i}", b"\xff not an event")
     await client.close()

@@ -13,10 +13,14 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from cryptography.x509 import verification
 from packaging.requirements import Requirement
 
+from shardy_common.nkey import from_seed
+from shardy_common.permissions import OPERATOR, ROLES
 from shardy_common.stack import SERVICES
 from shardy_gateway.config import GatewaySettings
 from shardy_matchmaker.config import MatchmakerSettings
@@ -49,13 +53,37 @@ def test_only_the_gateway_is_published_and_on_loopback() -> None:
 def test_every_container_that_stays_has_limits() -> None:
     services = re.split(r"(?m)^  (?=[a-z-]+:$)", COMPOSE.partition("\nservices:\n")[2].partition("\nnetworks:")[0])[1:]
     names = {text.partition(":")[0]: text for text in services}
-    assert set(SERVICES) | {"nats", "worker", "owner"} == set(names)
+    assert set(SERVICES) | {"nats", "worker", "owner", "streams"} == set(names)
     small = re.search(r"x-small: &small (.*)", COMPOSE)
     assert small is not None
     for name, text in names.items():
         limits = text.replace("deploy: *small", small[1])
         if name != "owner":
             assert all(word in limits for word in ("cpus:", "memory:", "pids:")), name
+
+
+def test_each_container_has_the_key_of_its_own_service_only() -> None:
+    given = dict(re.findall(r"(?m)^  ([a-z-]+):\n(?:    .*\n)*?    secrets: \[nats_ca, \{ source: nkey_(\w+)", COMPOSE))
+    assert given == {**{name: name.replace("-", "_") for name in SERVICES}, "streams": OPERATOR}
+    assert len(re.findall(r"source: nkey_", COMPOSE)) == len(given)
+    files = dict(re.findall(r"(?m)^  nkey_(\w+): \{ file: ./deploy/secrets/nkeys/([a-z-]+).seed \}$", COMPOSE))
+    assert files == {role.replace("-", "_"): role for role in ROLES}
+
+
+def test_the_cluster_changes_every_service_that_reads_the_log() -> None:
+    overlay = (ROOT / "deploy/compose.cluster.yml").read_text(encoding="utf-8")
+    assert set(re.findall(r"(?m)^  ([a-z-]+): \*log$", overlay)) == {*SERVICES, "streams"}
+    nodes = re.findall(r"(?m)^  (nats[-0-9]*):$", overlay)
+    assert nodes == ["nats", "nats-1", "nats-2"]
+    routes = (ROOT / "deploy/nats-cluster.conf").read_text(encoding="utf-8")
+    script = (ROOT / "deploy/make-secrets.sh").read_text(encoding="utf-8")
+    for node in nodes:
+        assert f"tls://{node}:4222" in overlay and f"tls://{node}:6222" in routes and f"DNS:{node}," in script
+    base = re.search(r"(?s)\n  nats:\n(.*?)\n\n", COMPOSE)
+    shared = re.search(r"(?s)x-node: &node\n(.*?)\n\n", overlay)
+    assert base is not None and shared is not None
+    confined = re.search(r"(?s)x-confined: &confined\n(.*?)  logging", COMPOSE)
+    assert confined is not None and confined[1] in shared[1], "as confined as the one node"
 
 
 def lines_shown(page: str) -> list[str]:
@@ -106,16 +134,58 @@ def test_secrets_are_made_once_and_fit_each_other(tmp_path: Path) -> None:
     run = [str(tmp_path / "make-secrets.sh")]
     subprocess.run(run, check=True, capture_output=True, timeout=30)
     folder = tmp_path / "secrets"
-    first = {path.name: path.read_text() for path in folder.iterdir()}
-    assert set(first) == {"nats_password", "nats_auth.conf", "api_key", "operator_key", "api_keys", "mesh_key.pem"}
-    assert len(first["nats_password"]) == 48 and first["nats_password"] in first["nats_auth.conf"]
+
+    def read() -> dict[str, str]:
+        return {str(p.relative_to(folder)): p.read_text() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+    first = read()
+    made = {"api_key", "operator_key", "api_keys", "mesh_key.pem", "nats_keys.conf"}
+    made |= {f"nkeys/{role}.{end}" for role in ROLES for end in ("seed", "pub")}
+    assert set(first) == made | {"nats_ca.pem", "nats_ca.key", "nats_cert.pem", "nats_cert.key"}
     lines = [line.split()[:2] for line in first["api_keys"].splitlines()]
     hashes = [hashlib.sha256(first[name].strip().encode()).hexdigest() for name in ("api_key", "operator_key")]
     assert lines == [[hashes[0], "submit"], [hashes[1], "operate"]]
     assert isinstance(load_pem_private_key(first["mesh_key.pem"].encode(), None), Ed25519PrivateKey)
-    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()}
-    assert stat.S_IMODE(folder.stat().st_mode) == 0o700 and modes["api_key"] == 0o600
-    assert modes["operator_key"] == 0o600
-    assert modes["nats_password"] == modes["mesh_key.pem"] == 0o444, "containers run as another user"
+    publics = dict(re.findall(r'(?m)^nkey_(\w+): "(U\w+)"$', first["nats_keys.conf"]))
+    assert publics == {role.replace("-", "_"): from_seed(first[f"nkeys/{role}.seed"]).public for role in ROLES}
+    assert len(set(publics.values())) == len(ROLES)
+    modes = {name: stat.S_IMODE((folder / name).stat().st_mode) for name in first}
+    assert stat.S_IMODE(folder.stat().st_mode) == stat.S_IMODE((folder / "nkeys").stat().st_mode) == 0o700
+    assert modes["operator_key"] == modes["api_key"] == modes["nats_ca.key"] == 0o600
+    assert modes["nkeys/dlq.seed"] == modes["mesh_key.pem"] == 0o444, "containers run as another user"
     subprocess.run(run, check=True, capture_output=True, timeout=30)
-    assert {path.name: path.read_text() for path in folder.iterdir()} == first
+    assert read() == first
+
+    # a folder of an earlier version gets what it lacks, and keeps the rest
+    for name in ("nkeys/dlq.seed", "nats_cert.pem"):
+        (folder / name).unlink()
+    (folder / "nats_password").write_text("x")
+    subprocess.run(run, check=True, capture_output=True, timeout=30)
+    second = read()
+    changed = {name for name in first if first[name] != second[name]}
+    assert set(second) == set(first)
+    assert changed == {"nkeys/dlq.seed", "nkeys/dlq.pub", "nats_keys.conf", "nats_cert.pem", "nats_cert.key"}
+
+    # a renewal is written into the same files, which containers have mounted
+    before = (folder / "nats_cert.pem").stat().st_ino
+    subprocess.run([*run, "--renew"], check=True, capture_output=True, timeout=30)
+    third = read()
+    assert {name for name in second if second[name] != third[name]} == {"nats_cert.pem", "nats_cert.key"}
+    assert (folder / "nats_cert.pem").stat().st_ino == before
+    assert subprocess.run([*run, "--again"], capture_output=True, timeout=30, check=False).returncode == 2
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a shell script")
+def test_the_certificate_is_what_strict_clients_take(tmp_path: Path) -> None:
+    """Python 3.13 and newer check certificates strictly (RFC 5280): key identifiers, critical constraints."""
+    shutil.copy(ROOT / "deploy/make-secrets.sh", tmp_path)
+    subprocess.run([str(tmp_path / "make-secrets.sh")], check=True, capture_output=True, timeout=30)
+    ca, cert = (
+        x509.load_pem_x509_certificate((tmp_path / f"secrets/{n}.pem").read_bytes()) for n in ("nats_ca", "nats_cert")
+    )
+    store = verification.Store([ca])
+    for name in ("nats", "nats-1", "nats-2", "localhost"):
+        verifier = verification.PolicyBuilder().store(store).build_server_verifier(x509.DNSName(name))
+        assert verifier.verify(cert, []) == [cert, ca]
+    with pytest.raises(verification.VerificationError):
+        verification.PolicyBuilder().store(store).build_server_verifier(x509.DNSName("gateway")).verify(cert, [])

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from nats_process import NatsProcess
 
-from shardy_common.log import JetStreamLog, MemoryLog
+from shardy_common.log import JetStreamLog, MemoryLog, streams
 
 
 @pytest.fixture(scope="session")
@@ -33,7 +33,7 @@ async def emptied(log: JetStreamLog) -> JetStreamLog:
     await log.client.request(f"$JS.API.STREAM.DELETE.{log.stream}", b"", timeout=5)
     for _ in range(50):
         with contextlib.suppress(RuntimeError):  # the server removes the old folder a moment after its answer
-            await log._ensure_stream(1)
+            await log.make_stream(streams.events(1))
             return log
         await asyncio.sleep(0.1)
     raise AssertionError("the stream could not be made anew")

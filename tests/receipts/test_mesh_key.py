@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from shardy_common.mesh_key import MeshKeyError, _check_mode, ensure_mesh_key, load_mesh_key
+from shardy_common.mesh_key import MeshKeyError, check_mode, ensure_mesh_key, load_mesh_key
 from shardy_common.receipts import Signer
 
 
@@ -52,10 +52,10 @@ def test_a_key_that_others_may_read_is_refused(tmp_path: Path, mode: int) -> Non
 )
 def test_whose_file_may_be_open_to_whom(owner: int, mode: int, good: bool) -> None:
     if good:
-        _check_mode(Path("k"), owner, mode, 1)
+        check_mode("mesh's key file", Path("k"), owner, mode, 1)
     else:
         with pytest.raises(MeshKeyError):
-            _check_mode(Path("k"), owner, mode, 1)
+            check_mode("mesh's key file", Path("k"), owner, mode, 1)
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from nats.aio.subscription import Subscription
 
 from shardy_common.log.client import LogClient, hpub
 from shardy_common.log.types import Append, Appended, Conflict, Outcome, Unknown
+from shardy_common.permissions import inbox
 from shardy_common.tracing import new_traceparent
 from shardy_common.wire.events import encode
 
@@ -65,7 +66,7 @@ class Appender:
     def __init__(self, client: LogClient, *, timeout_s: float = 5.0) -> None:
         self._client = client
         self._timeout_s = timeout_s
-        self._inbox = f"_INBOX.{secrets.token_hex(8)}."
+        self._inbox = f"{inbox(client.role)}.{secrets.token_hex(8)}."
         self._pipelines: dict[bytes, _Pipeline] = {}  # by number: a reply subject ends in `<number>-<index>`
         self._next = 0
         self._subscription: Subscription | None = None
@@ -99,10 +100,19 @@ class Appender:
             await self._client.send_raw([_command(reply, index, item) for index, item in enumerate(items)])
             if pipeline.left:
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(pipeline.done, self._timeout_s)
+                    async with asyncio.timeout(self._timeout_s):
+                        await pipeline.done
         finally:
             del self._pipelines[name.encode()]
+        for index, outcome in enumerate(pipeline.outcomes):
+            if outcome is _UNANSWERED and items[index].event.name in self._client.forbidden:
+                pipeline.outcomes[index] = self._forbidden(items[index])
         return pipeline.outcomes
+
+    def _forbidden(self, item: Append) -> Unknown:
+        """What the server forbids it does not answer; the client has said so in the service's log (LogClient.trouble).
+        It is not resolved at once: whoever decides the same again would do so without a pause."""
+        return Unknown(f"the log's server does not let {self._client.role} append {item.event.name}")
 
     def _lost(self) -> None:
         """The connection broke: nobody will answer what was sent over it."""

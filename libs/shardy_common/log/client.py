@@ -8,13 +8,25 @@ encoded HPUB command. Both lean on internals of the pinned nats-py version; test
 
 from __future__ import annotations
 
+import logging
+import re
+import ssl
+import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from nats.aio.client import Client
 from nats.aio.subscription import Subscription
 from nats.protocol.parser import Parser
 
+from shardy_common.nkey import load_seed
+from shardy_common.permissions import OPERATOR, inbox
+
+log = logging.getLogger("shardy.log")
+FORBIDDEN_MAX = 100  # kinds of subjects that are remembered as refused, each told once
+LOCKED_OUT_WORDS_S = 30.0  # how often it is said that the server refuses the connection itself
+_FORBIDDEN = re.compile(r'permissions violation for (publish|subscription) to "([^"]*)"')
 RawHandler = Callable[[bytes, bytes, bytes, bytes | None], None]  # subject, reply, payload, header block
 
 
@@ -70,8 +82,15 @@ class FastParser(Parser):
 
 
 class LogClient(Client):
-    def __init__(self) -> None:
+    """role: whose inbox, consumers and control plane this connection uses. forbidden: what the server has refused to
+    it, as `<entity>.<event>` or the like."""
+
+    def __init__(self, role: str = OPERATOR) -> None:
         super().__init__()
+        self.role = role
+        self.forbidden: set[str] = set()
+        self._locked_out_s = -LOCKED_OUT_WORDS_S
+        self.on_end: list[Callable[[], None]] = []  # called when the connection is closed for good, by either side
         self.raw_handlers: dict[bytes, RawHandler] = {}  # by subscription id, as it stands in a message
         self._ps = FastParser(self)
         self.on_break: list[Callable[[], None]] = []  # called when the connection is lost, and again when it is back
@@ -79,6 +98,31 @@ class LogClient(Client):
     async def broken(self) -> None:
         for call in self.on_break:
             call()
+
+    async def ended(self) -> None:
+        for call in self.on_end:
+            call()
+
+    async def trouble(self, error: Exception) -> None:
+        """Connection trouble shows as append time-outs and reader gaps, which are handled where they matter. What is
+        refused has no other answer than this: it is said once for each kind of subject."""
+        if "authorization" in str(error).lower() or isinstance(error, ssl.SSLError):
+            if time.monotonic() - self._locked_out_s > LOCKED_OUT_WORDS_S:
+                self._locked_out_s = time.monotonic()
+                log.error("the log's server does not let %s in: %s", self.role, error)
+            return
+        found = _FORBIDDEN.search(str(error).lower())
+        if found is None:
+            return
+        verb, kind = found[1], ".".join(found[2].split(".")[:2])
+        if kind in self.forbidden or len(self.forbidden) >= FORBIDDEN_MAX:
+            return
+        self.forbidden.add(kind)
+        log.error(
+            "the log's server refuses the %s %s to %s, for its permissions lack it: either this is not the program for "
+            "that key, or the server's configuration is older than this version (deploy/README.md)",
+            "subscription to" if verb == "subscription" else "publishing of", found[2], self.role,
+        )  # fmt: skip
 
     async def subscribe_raw(self, subject: str, handler: RawHandler) -> Subscription:
         """handler runs in the event loop, in order, for each message; it must not block or raise."""
@@ -124,27 +168,45 @@ def header_value(block: bytes | None, name: bytes) -> str:
     return block[start : block.find(b"\r\n", start)].strip().decode("utf-8", "replace")
 
 
-async def connect(url: str, *, name: str, user: str = "", password: str = "") -> LogClient:
-    """Connect, and reconnect for ever: a service outlives its nats-server. url: of one server, or of several with
-    commas, of which any will do."""
-    client = LogClient()
+async def connect(
+    url: str,
+    *,
+    name: str,
+    user: str = "",
+    password: str = "",
+    role: str = OPERATOR,
+    seed_file: Path | None = None,
+    ca_file: Path | None = None,
+    reconnect: bool = True,
+) -> LogClient:
+    """Connect, and reconnect for ever: a service outlives its nats-server.
+
+    url: of one server, or of several with commas, of which any will do. role: whose names this connection uses
+    (permissions.py). seed_file: the role's key, for servers that know it; otherwise user and password. ca_file: who
+    must have signed the server's certificate, where the URL says tls.
+    """
+    client = LogClient(role)
+    key = load_seed(seed_file) if seed_file is not None else None
+    if key is not None:
+        client._public_nkey, client._auth_configured = key.public, True
     await client.connect(
         url.split(","),
         disconnected_cb=client.broken,
         reconnected_cb=client.broken,
+        closed_cb=client.ended,
         name=name,
         user=user or None,
         password=password or None,
+        signature_cb=key.sign if key is not None else None,
+        tls=ssl.create_default_context(cafile=ca_file) if ca_file is not None else None,
+        inbox_prefix=inbox(role),
+        allow_reconnect=reconnect,
         max_reconnect_attempts=-1,
         reconnect_time_wait=0.2,  # type: ignore[arg-type]  # seconds; nats-py sleeps for fractions too
         ping_interval=5,
         max_outstanding_pings=2,
         connect_timeout=3,
         pending_size=64 * 1024 * 1024,
-        error_cb=_quiet,
+        error_cb=client.trouble,
     )
     return client
-
-
-async def _quiet(error: Exception) -> None:
-    """Connection trouble shows as append time-outs and reader gaps, which are handled where they matter."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import logging
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 from nats.errors import Error as NatsError
 
 from shardy_common.errors import Refused
+from shardy_common.log import streams
 from shardy_common.log.appender import Appender
 from shardy_common.log.archive import Archive, Extent, extent_of
 from shardy_common.log.archive_file import Message
@@ -20,9 +22,13 @@ from shardy_common.log.client import LogClient, connect, header_value
 from shardy_common.log.clock import LogClock
 from shardy_common.log.reader import JetStreamReader, recorded
 from shardy_common.log.types import Append, LogState, Outcome, Recorded, ns_of
+from shardy_common.permissions import OPERATOR
 from shardy_common.wire import subjects
 
 FOUND_MAX = 10_000
+WAITING_WORDS_S = 30.0  # how often it is said that a stream is waited for
+_NO_PEERS = 10005  # the nodes of a cluster come one after another
+log = logging.getLogger("shardy.log")
 
 
 class JetStreamLog:
@@ -34,6 +40,7 @@ class JetStreamLog:
         self.archive = Archive(archive, stream) if archive is not None else None
         self.appender = Appender(client)
         self.clock = LogClock()
+        self.makes_streams = True
 
     @classmethod
     async def open(
@@ -43,21 +50,29 @@ class JetStreamLog:
         name: str,
         user: str = "",
         password: str = "",
+        role: str = OPERATOR,
+        seed_file: Path | None = None,
+        ca_file: Path | None = None,
         stream: str = subjects.STREAM,
         replicas: int = 1,
         archive: Path | str | None = None,
     ) -> JetStreamLog:
-        """Connect (waiting for the server as long as it takes) and make sure that the stream exists."""
+        """Connect (waiting for the server as long as it takes) and make sure that the stream exists. For user, role and
+        files see connect(); a role with a key that is not the operator's waits for the stream (streams.py)."""
         while True:
             try:
-                client = await connect(url, name=name, user=user, password=password)
+                client = await connect(
+                    url, name=name, user=user, password=password, role=role, seed_file=seed_file, ca_file=ca_file
+                )
                 break
-            except (NatsError, OSError):
+            except (NatsError, OSError) as error:
+                log.debug("no connection yet: %s", error)
                 await asyncio.sleep(0.2)
-        log = cls(client, stream, archive)
-        await log.appender.start()
-        await log._ensure_stream(replicas)
-        return log
+        opened = cls(client, stream, archive)
+        opened.makes_streams = seed_file is None or role == OPERATOR
+        await opened.appender.start()
+        await opened.ensure_stream(streams.events(replicas, stream))
+        return opened
 
     async def append(self, items: Sequence[Append]) -> list[Outcome]:
         return await self.appender.append(items)
@@ -143,23 +158,32 @@ class JetStreamLog:
         await self.appender.close()
         await self.client.close()
 
-    async def _ensure_stream(self, replicas: int) -> None:
-        config = {
-            "name": self.stream,
-            "subjects": subjects.STREAM_SUBJECTS,
-            "retention": "limits",
-            "storage": "file",
-            "discard": "old",
-            "duplicate_window": int(120e9),
-            "num_replicas": replicas,
-            "allow_direct": True,
-            "deny_delete": True,
-            "max_msg_size": 1024 * 1024,
-        }
-        await self.make_stream(config)
+    async def ensure_stream(self, config: dict[str, Any]) -> None:
+        """Make the stream if it is missing, or wait until it is there, if others make it."""
+        if self.makes_streams:
+            await self.make_stream(config)
+            return
+        said = time.monotonic()
+        while not await self._takes(config["name"], set(config["subjects"])):
+            if time.monotonic() - said > WAITING_WORDS_S:
+                said = time.monotonic()
+                log.warning(
+                    "waiting for the stream %s and all its subjects: the operator makes it "
+                    "(python -m shardy_common.make_streams; with compose it is the service streams)",
+                    config["name"],
+                )
+            await asyncio.sleep(0.1)
+
+    async def _takes(self, stream: str, wanted: set[str]) -> bool:
+        try:
+            info = await self.client.request(f"$JS.API.STREAM.INFO.{stream}", b"", timeout=5)
+        except (NatsError, TimeoutError, OSError):
+            return False
+        return wanted <= set(json.loads(info.data).get("config", {}).get("subjects", ()))
 
     async def make_stream(self, config: dict[str, Any]) -> None:
-        """Make a stream if it is missing, however long that takes; one that is there takes missing subjects."""
+        """Make a stream if it is missing, however long that takes; one that is there takes the subjects that it lacks,
+        and as many copies as it should have."""
         while True:
             try:
                 reply = await self.client.request(
@@ -175,19 +199,26 @@ class JetStreamLog:
                 if await self._widen(config):
                     return
                 continue
-            if error.get("code") == 503:
+            if error.get("code") == 503 or error.get("err_code") == _NO_PEERS:
                 await asyncio.sleep(0.2)
                 continue
             raise RuntimeError(f"the log refused to make its stream: {error.get('description')}")
 
     async def _widen(self, config: dict[str, Any]) -> bool:
-        """Let a stream that an earlier version made take the subjects that came since. False: ask again."""
+        """Let a stream that an earlier version made take the subjects that came since, and be copied as often as it
+        should be. False: ask again."""
         try:
             info = await self.client.request(f"$JS.API.STREAM.INFO.{config['name']}", b"", timeout=5)
             have = json.loads(info.data).get("config", {})
-            if not set(config["subjects"]) - set(have.get("subjects", ())):
-                return bool(have)
-            wanted = {**have, "subjects": sorted({*have["subjects"], *config["subjects"]})}
+            if not have:
+                return False
+            wanted = {
+                **have,
+                "subjects": sorted({*have["subjects"], *config["subjects"]}),
+                "num_replicas": config["num_replicas"],
+            }
+            if set(wanted["subjects"]) == set(have["subjects"]) and wanted["num_replicas"] == have["num_replicas"]:
+                return True
             reply = await self.client.request(
                 f"$JS.API.STREAM.UPDATE.{config['name']}", json.dumps(wanted).encode(), timeout=5
             )
@@ -195,8 +226,8 @@ class JetStreamLog:
             await asyncio.sleep(0.2)
             return False
         error = json.loads(reply.data).get("error")
-        if error is not None and error.get("code") != 503:
-            raise RuntimeError(f"the log refused new subjects in its stream: {error.get('description')}")
+        if error is not None and error.get("code") != 503 and error.get("err_code") != _NO_PEERS:
+            raise RuntimeError(f"the log refused to change its stream: {error.get('description')}")
         return error is None
 
 

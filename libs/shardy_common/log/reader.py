@@ -27,12 +27,15 @@ from shardy_common.log.archive_file import Head, Message, records
 from shardy_common.log.client import LogClient, header_value
 from shardy_common.log.clock import LogClock
 from shardy_common.log.types import Recorded, ns_of
+from shardy_common.permissions import READERS_MAX, reader_name
 from shardy_common.wire.events import UndecodableEvent, decode
 
 RARE = ("fraud.", "task.unresolved.", "job.reopened.", "dlq.", "verifier.", "proof.", "gateway.")
 _HEARTBEAT_S = 2.0
 _UNKNOWN = 1 << 62
 _LOOKED_MAX = 5_000  # archived events looked at before the event loop has its turn
+_INACTIVE_S = 15.0  # then the server forgets the consumer of a reader that is gone, and its name is free
+_NAME_TAKEN = (10013, 10105, 10148)
 _BACKLOG_MAX = 20_000  # decoded later, so this bounds raw bytes: flow control stops the server well before
 
 
@@ -71,7 +74,7 @@ class JetStreamReader:
         self._heard = 0.0
         self._broken = True
         self._sub: Subscription | None = None
-        self._consumer = ""
+        self._consumer, self._number = "", secrets.randbelow(READERS_MAX)
         client.on_break.append(self._lost)
 
     @property
@@ -133,7 +136,7 @@ class JetStreamReader:
             self._client.on_break.remove(self._lost)
         if self._sub is not None and not self._client.is_closed:
             await self._client.unsubscribe_raw(self._sub)
-            if self._client.is_connected:
+            if self._client.is_connected and not self._broken:  # else the name may be another's by now
                 await self._client.publish(f"$JS.API.CONSUMER.DELETE.{self._stream}.{self._consumer}", b"")
         self._sub = None
 
@@ -145,8 +148,9 @@ class JetStreamReader:
         if self._sub is not None:
             await self._client.unsubscribe_raw(self._sub)
         after = self._after
-        self._consumer = f"r-{secrets.token_hex(6)}"
-        deliver = f"_DELIVER.{self._consumer}"
+        self._number = (self._number + 1) % READERS_MAX
+        self._consumer = reader_name(self._client.role, self._number)
+        deliver = f"_DELIVER.{self._client.role}.{secrets.token_hex(8)}"
         self._sub = await self._client.subscribe_raw(deliver, self._on_message)
         # The server may deliver before its answer to the request is read: what comes early must count, or it would be
         # missed until the next heartbeat shows the gap.
@@ -154,6 +158,7 @@ class JetStreamReader:
         self._news_after = _UNKNOWN
         config = {
             "stream_name": self._stream,
+            "action": "create",  # never another reader's consumer, should the name be taken
             "config": {
                 "name": self._consumer,
                 "deliver_subject": deliver,
@@ -163,7 +168,7 @@ class JetStreamReader:
                 "max_deliver": 1,
                 "flow_control": True,
                 "idle_heartbeat": int(_HEARTBEAT_S * 1e9),
-                "inactive_threshold": int(60e9),
+                "inactive_threshold": int(_INACTIVE_S * 1e9),
                 "mem_storage": True,
                 "num_replicas": 1,
                 "filter_subjects": self._filters if self._filters_at_server else [],
@@ -182,7 +187,8 @@ class JetStreamReader:
         answer = json.loads(reply.data)
         if "error" in answer:
             self._broken = True
-            await asyncio.sleep(0.2)  # no leader yet, or the stream is still being made
+            # the name is another reader's; or there is no leader yet, or the stream is still being made
+            await asyncio.sleep(0.01 if answer["error"].get("err_code") in _NAME_TAKEN else 0.2)
             return
         self._news_after = int(answer["num_pending"]) + int(answer["delivered"]["consumer_seq"])
         self._clock.heard(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 STREAM = "EVENTS"
+ADVISORIES = "ADVISORIES"  # the second stream: what the server says of messages that a consumer gets no more
 ENTITIES = (
     "job",
     "task",
