@@ -149,7 +149,12 @@ async def test_poison_is_read_again_until_its_letter_is_there(server: NatsProces
     await log.client.request("fraud.detected.t1", b"\xff odd", timeout=5)
     child = Child(server, folder, "-c", DEAF)
     try:
-        await asyncio.sleep(3)
+
+        async def begun() -> bool:
+            return state_of(folder)[0] >= 0
+
+        await until(begun, "the reader is there")
+        await asyncio.sleep(1)
         assert state_of(folder)[0] == 0
         child.kill()
         child = Child(server, folder, "-m", "shardy_dlq.main")

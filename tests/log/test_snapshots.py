@@ -18,7 +18,7 @@ from nats.errors import Error as NatsError
 from nats_process import NatsProcess
 from test_projection import TABLES, Counting
 
-from shardy_common.log import Append, Appended, JetStreamLog, MemoryLog, Projection
+from shardy_common.log import Append, Appended, JetStreamLog, MemoryLog, Projection, streams
 from shardy_common.log import snapshots as snapshotting
 from shardy_common.service import FoldLoop
 from shardy_common.wire import events as ev
@@ -293,7 +293,7 @@ async def test_the_identity_survives_restarts_restores_and_purges_but_not_a_new_
     purged = await log.state()
     assert (purged.identity, purged.first_seq, purged.last_seq) == (first.identity, 41, 60)
     await log.client.request(f"$JS.API.STREAM.DELETE.{log.stream}", b"", timeout=5)
-    await log._ensure_stream(1)
+    await log.make_stream(streams.events(1))
     assert (await log.state()).identity != first.identity
     await log.close()
 
