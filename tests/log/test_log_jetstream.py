@@ -51,7 +51,7 @@ async def test_killed_mid_append_nothing_acknowledged_is_lost(server: NatsProces
     got: list[Recorded] = []
 
     async def read() -> None:
-        while not stop.is_set() or not reader.caught_up or len(got) < max(acknowledged.values()):
+        while not appending.done() or not reader.caught_up or len(got) < max(acknowledged.values()):
             got.extend(await reader.batch(1_000, 0.2))
 
     appending, reading = asyncio.create_task(append()), asyncio.create_task(read())
@@ -85,7 +85,8 @@ async def test_an_unknown_append_is_repeated_without_harm(server: NatsProcess) -
     server.kill()
     assert all(isinstance(outcome, Unknown) for outcome in await log.append(items))
     server.start()
-    async with asyncio.timeout(20):
+    log.appender._timeout_s = 20.0
+    async with asyncio.timeout(60):
         while any(isinstance(outcome, Unknown) for outcome in await log.append(items)):
             await asyncio.sleep(0.1)
     once, free = await log.append(items)
