@@ -1,8 +1,8 @@
 """Record the log of a running mesh as a corpus: `python tests/corpus/record.py NAME --data-dir .data`.
 
 Writes NAME.jsonl.gz, a line for each message as it stands in the stream: [seq, subject, Unix milliseconds, traceparent,
-message id, payload], and NAME.json with facts. They are read out of the payloads here, by plain JSON: so they do not depend
-on the decoders which the test holds to them. A log that tests read must not be large: BYTES_MAX.
+message id, payload], and NAME.json with facts. They are read out of the payloads here, by plain JSON, and so do not
+depend on the decoders that the test holds to them. A log that tests read must not be large: BYTES_MAX.
 """
 
 from __future__ import annotations

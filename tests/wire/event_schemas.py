@@ -1,7 +1,7 @@
 """The shape of every event version, as it was when somebody wrote it down.
 
-`python tests/wire/event_schemas.py` adds what is new to event_schemas.json, and refuses what would change the meaning of
-events that stand in logs.
+`python tests/wire/event_schemas.py` adds what is new to event_schemas.json, and refuses what would misread events that
+stand in logs.
 """
 
 from __future__ import annotations
