@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import weakref
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
 import pytest
 import pytest_asyncio
 from meshkit import SLOW, Workers, api, client
+from replayed import Replayed
 
 from shardy_client import AsyncMesh
 from shardy_common.stack import Stack
@@ -70,6 +74,38 @@ async def mesh(stack: Stack) -> AsyncIterator[AsyncMesh]:
 async def http(stack: Stack) -> AsyncIterator[httpx.AsyncClient]:
     async with api(stack) as http:
         yield http
+
+
+_replayed: weakref.WeakKeyDictionary[Stack, Replayed] = weakref.WeakKeyDictionary()
+
+
+async def check_replayed(stack: Stack) -> None:
+    """The state that every service of the stack keeps is what a fold of its log gives."""
+    if stack not in _replayed:
+        _replayed[stack] = Replayed(stack)
+    await _replayed[stack].check()
+
+
+@pytest_asyncio.fixture(autouse=True, loop_scope="session")
+async def live_equals_replayed(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
+    """After every test: of the stacks that it shares with others, and of its own before they stop."""
+    leave = Stack.__aexit__
+
+    async def checked(self: Stack, kind: Any, error: Any, trace: Any) -> None:
+        try:
+            if kind is None:
+                await check_replayed(self)
+        finally:
+            await leave(self, kind, error, trace)
+
+    monkeypatch.setattr(Stack, "__aexit__", checked)
+    yield
+    for name in request.fixturenames:
+        stack = None
+        with contextlib.suppress(AssertionError):  # of one that only this test had, and that is gone
+            stack = request.getfixturevalue(name)
+        if isinstance(stack, Stack) and stack.processes:
+            await check_replayed(stack)
 
 
 @pytest.fixture

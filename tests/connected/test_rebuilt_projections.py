@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import sqlite3
 from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
 import pytest
+import replayed
 from meshkit import PATIENCE_S, Workers, api, client, int8, product, same, until
+from replayed import live_of
 
-from shardy_common.log import Projection, Table
 from shardy_common.rebuild import rebuild_command
 from shardy_common.stack import SERVICES, Stack
 
@@ -26,18 +25,8 @@ def projection_path(stack: Stack, service: str) -> Path:
 
 def live_checksum(stack: Stack, service: str) -> tuple[int, str]:
     """Checkpoint and checksum of the file that the running service keeps, read beside it."""
-    path = f"file:{projection_path(stack, service)}?mode=ro"
-    with contextlib.closing(sqlite3.connect(path, uri=True, timeout=30)) as connection:
-        names = [
-            n for (n,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'") if n != "_meta"
-        ]
-        tables = []
-        for name in names:
-            columns = connection.execute(f"SELECT name FROM pragma_table_info('{name}') ORDER BY cid").fetchall()
-            tables.append(Table(name, {column: str for (column,) in columns}))
-        reader = object.__new__(Projection)  # its own opening would write; only the checksum is wanted
-        reader.tables, reader.connection = {t.name: t for t in tables}, connection
-        return reader.checkpoint, reader.checksum()
+    live = live_of(projection_path(stack, service), replayed.SERVICES[service].tables)
+    return live.checkpoint, live.checksum
 
 
 async def quiet(stack: Stack, services: list[str]) -> dict[str, tuple[int, str]]:

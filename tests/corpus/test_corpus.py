@@ -1,0 +1,106 @@
+"""Logs that earlier versions wrote are read for ever: decoded, and folded by every service, to what happened then."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from record import BYTES_MAX, facts
+from replayed import SERVICES
+
+from shardy_common.log import Projection, Recorded
+from shardy_common.log.reader import recorded
+from shardy_common.wire import events as ev
+from shardy_common.wire import subjects
+
+HERE = Path(__file__).parent
+NAMES = sorted(path.name.removesuffix(".jsonl.gz") for path in HERE.glob("*.jsonl.gz"))
+
+
+def told(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((HERE / f"{name}.json").read_text())
+    return found
+
+
+def lines_of(name: str) -> list[Any]:
+    return [json.loads(line) for line in gzip.decompress((HERE / f"{name}.jsonl.gz").read_bytes()).splitlines()]
+
+
+def read(name: str) -> list[Recorded]:
+    """Through the reader's own decoder, as from the stream."""
+    return [
+        recorded(
+            subject.encode(),
+            seq,
+            at_ms,
+            payload.encode("latin-1"),
+            f"NATS/1.0\r\ntraceparent: {trace}\r\nNats-Msg-Id: {msg_id}\r\n\r\n".encode(),
+        )
+        for seq, subject, at_ms, trace, msg_id, payload in lines_of(name)
+    ]
+
+
+def folded(name: str, service: str, events: list[Recorded], step: int) -> tuple[Any, Projection]:
+    """The service's core and projection over the whole log, committed every `step` events."""
+    kind = SERVICES[service]
+    projection = Projection(":memory:", kind.tables, version=kind.version)
+    core = kind.make()
+    core.load(projection)
+    for start in range(0, len(events), step):
+        for event in events[start : start + step]:
+            if event.event is not None and subjects.taken(core.filters, event.subject.rpartition(".")[0]):
+                core.evolve(event)
+        projection.commit(core.rows(), events[min(start + step, len(events)) - 1].seq)
+    return core, projection
+
+
+def test_there_are_logs_of_several_ages_and_they_are_small() -> None:
+    assert len(NAMES) >= 3
+    assert sum(path.stat().st_size for path in HERE.iterdir() if path.is_file()) < 2 * BYTES_MAX
+    seen = Counter[str]()
+    for name in NAMES:
+        seen.update(told(name)["events"])
+    rare = {"verifier.registered/1", "dlq.replayed/1", "task.disputed/1", "canary.prepared/1"}
+    assert {str(kind.__struct_config__.tag) for kind in ev.EVENT_TYPES} - set(seen) <= rare, "record what is missing"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_todays_decoders_read_it(name: str) -> None:
+    known = told(name)
+    events = read(name)
+    assert [e.seq for e in events if e.event is None] == known["undecodable"]
+    tags = Counter(f"{e.event.name}" for e in events if e.event is not None)
+    assert tags == Counter({n.partition("/")[0]: count for n, count in known["events"].items()})
+    for event in events:
+        if event.event is not None:
+            assert event.event.subject == event.subject and len(event.trace) == 55
+    assert {key: value for key, value in known.items() if key != "about"} == facts(lines_of(name))
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("service", SERVICES)
+def test_every_service_folds_it_to_what_happened(name: str, service: str) -> None:
+    known, events = told(name), read(name)
+    core, projection = folded(name, service, events, 37)
+    assert folded(name, service, events, len(events))[1].checksum() == projection.checksum()
+    if service == "gateway":
+        ended = dict(projection.rows("SELECT id, state FROM jobs WHERE active = 0"))
+        assert ended == known["jobs"]
+        tasks = [core.task(task) for (task,) in projection.rows("SELECT id FROM tasks")]
+        digests = sorted(f"{task.id} {task.digest}" for task in tasks if task.digest)
+        assert len(digests) == known["tasks_verified"]
+        assert hashlib.sha256("\n".join(digests).encode()).hexdigest() == known["digests"]
+    elif service == "gossip-bridge":
+        digests = sorted(f"{task} {digest}" for task, digest in projection.rows("SELECT task, digest FROM digests"))
+        assert hashlib.sha256("\n".join(digests).encode()).hexdigest() == known["digests"]
+    elif service in ("matchmaker", "quorum"):
+        ended = {job for (job,) in projection.rows("SELECT id FROM jobs WHERE active = 0")}
+        assert ended == set(known["jobs"]), service
+    elif service == "dlq":
+        letters = sum(count for tag, count in known["events"].items() if tag.startswith("dlq.recorded/"))
+        assert len(projection.rows("SELECT id FROM entries")) == letters
