@@ -29,6 +29,7 @@ FIRST_S = 0.1  # before the second try, and doubled before each further one
 SKIPPED_MAX = 100  # events that a projection may miss: more say that the program is broken, not the events
 STILL_S = 30.0  # longest pause between two tries of a service that stands still at the next one
 ASK_S, ASK_S_MAX = 0.1, 5.0  # pauses before the log is asked again for its state, doubled
+CONFIRM_S = 1.0  # before a log that seems to have lost its end is believed: a new leader may still be reading its own
 log = logging.getLogger("shardy.service")
 Seen = Callable[[list[Recorded]], Awaitable[None]]
 
@@ -150,16 +151,26 @@ async def log_state(loop: FoldLoop) -> LogState:
 async def fits(loop: FoldLoop) -> LogState:
     """Throw the projection away, and snapshot after snapshot, until what is left is of the loop's log."""
     while True:
-        state = await log_state(loop)
-        try:
-            why = await _another(loop, state, loop.projection.origin.checkpoint, loop.projection.origin.anchor)
-        except (NatsError, TimeoutError, OSError):
-            continue
+        _, seq, anchor = loop.projection.origin
+        state, why = await _compared(loop, seq, anchor)
         if not why:
             loop.projection.adopt(state.identity)
             return state
         log.warning("%s: the projection is thrown away and folded anew: %s", loop.name, why)
         loop.projection.discard()
+
+
+async def _compared(loop: FoldLoop, seq: int, anchor: str) -> tuple[LogState, str]:
+    """The log's state, and why what was folded up to seq is not of this log; empty when it is."""
+    while True:
+        state = await log_state(loop)
+        if seq > state.last_seq:
+            await asyncio.sleep(CONFIRM_S)
+            state = await log_state(loop)
+        try:
+            return state, await _another(loop, state, seq, anchor)
+        except (NatsError, TimeoutError, OSError):
+            await asyncio.sleep(ASK_S)
 
 
 async def _another(loop: FoldLoop, state: LogState, seq: int, anchor: str) -> str:
@@ -182,16 +193,10 @@ def watched(loop: FoldLoop) -> Callable[[], None]:
     looking: set[asyncio.Task[None]] = set()
 
     async def look() -> None:
-        state = await log_state(loop)
+        await log_state(loop)  # what was read before the break has been folded when it answers
         last = loop.last
-        if last is None:
-            seq, anchor = loop.projection.origin.checkpoint, loop.projection.origin.anchor
-        else:
-            seq, anchor = last.seq, anchor_of(last)
-        try:
-            why = await _another(loop, state, seq, anchor)
-        except (NatsError, TimeoutError, OSError):
-            return  # away again: the next connection brings the next look
+        _, seq, anchor = loop.projection.origin if last is None else ("", last.seq, anchor_of(last))
+        _, why = await _compared(loop, seq, anchor)
         if why:
             loop.another_log = why
             loop.wake()

@@ -148,7 +148,9 @@ class FoldLoop:
             self.flush()
         if self._reader.caught_up:
             self.live.set()
-            self.building = None
+            if self.building is not None:
+                self.building = None
+                self._snapshot()
         if self._beside is not None and self.live.is_set():
             await self._beside()
         if (
@@ -227,8 +229,13 @@ class FoldLoop:
         self._skips = {at: skipped for at, skipped in self._skips.items() if at > seq}
         if seq == self._last_seq:
             self._uncommitted = 0
-            if self._last_seq >= self.snapshots.due and self.building is None:
-                self.snapshots.begin(self._last_seq)
+            if self._last_seq >= self.snapshots.due:
+                self._snapshot()
+
+    def _snapshot(self) -> None:
+        """Make one if it is due. Not in the middle of a build: one at its end does."""
+        if self.building is None and self.projection.checkpoint >= self.snapshots.due:
+            self.snapshots.begin(self.projection.checkpoint)
 
     @property
     def last_seq(self) -> int:
@@ -395,6 +402,7 @@ class FoldLoop:
             await asyncio.sleep(AGAIN_S)
         self.flush()
         self.building = None
+        self._snapshot()
         done, self._rebuild = self._rebuild, None
         if self._stopping:
             done.set_exception(RuntimeError(f"{self.name} was stopped while it folded the log anew"))

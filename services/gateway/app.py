@@ -41,6 +41,7 @@ from shardy_gateway.views import TABLES, VERSION, Views
 log = logging.getLogger("shardy.gateway")
 
 SWEEP_UPLOADS_S = 600
+STOP_S = 3.0
 PAGE_HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Embedder-Policy": "require-corp",
@@ -203,6 +204,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
     finally:
         loop.stop()
+        await asyncio.wait(tasks[:1], timeout=STOP_S)  # the fold: it writes what it has, and a snapshot if one is due
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -18,6 +18,7 @@ from nats.errors import Error as NatsError
 from nats_process import NatsProcess
 from test_projection import TABLES, Counting
 
+from shardy_common import mending
 from shardy_common.log import Append, Appended, JetStreamLog, MemoryLog, Projection, streams
 from shardy_common.log import snapshots as snapshotting
 from shardy_common.service import FoldLoop
@@ -28,6 +29,7 @@ from shardy_common.wire import events as ev
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(snapshotting, "SNAPSHOT_EVENTS", 100)
     monkeypatch.setattr(snapshotting, "STOP_EVENTS", 30)
+    monkeypatch.setattr(mending, "CONFIRM_S", 0.01)
 
 
 async def written(log: Any, count: int, of: str = "m") -> None:
@@ -174,6 +176,18 @@ async def test_a_clean_stop_makes_one_when_the_tail_is_long(tmp_path: Path) -> N
     assert snapshots_of(path) == [30]
     await anew(log, path)
     assert snapshots_of(path) == [30]
+
+
+async def test_a_build_makes_one_at_its_end(tmp_path: Path) -> None:
+    log, path = MemoryLog(lambda: 1), tmp_path / "p-0.db"
+    await written(log, 450)
+    async with running(log, path) as loop:
+        await folded(loop, log)
+        await loop.snapshots.finished()
+        assert snapshots_of(path) == [450], "without a further event, and none on the way"
+        await asyncio.wait_for(loop.rebuild(), 20)
+        await loop.snapshots.finished()
+        assert snapshots_of(path) == [450]
 
 
 async def test_a_disk_without_room_stops_no_fold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
