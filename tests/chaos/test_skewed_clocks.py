@@ -28,14 +28,14 @@ async def test_clocks_that_are_hours_off_end_no_lease_too_soon(tmp_path: Path) -
         await until(lambda: mesh.tiered("ada", "bo", "cy"), "the workers joined")
         await until(mesh.live, "both of each see each other")
         mesh.load()
-        await mesh.goes_on(60)
+        await mesh.goes_on(40)
         quiet = mesh.follower.came[-1][1].seq
         for name in ("matchmaker", "gateway"):  # what takes over reads deadlines that somebody else wrote
             mesh.stack.kill(name)
-            await mesh.goes_on(20)
+            await mesh.goes_on(10)
         mesh.crew.kill("ada")  # its leases do run out
         await mesh.crew.again("ada")
-        await mesh.goes_on(20)
+        await mesh.goes_on(10)
         log = await mesh.in_peace(rebuilt=("gateway", "matchmaker", "quorum", "dlq"))
     expired = [r for r in log if isinstance(r.event, ev.TaskExpired) and r.seq <= quiet]
     assert expired == [], "every worker was there: no lease had a reason to run out"
