@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
@@ -52,8 +53,10 @@ async def _single(folder: Path, repeats: int) -> tuple[dict[str, list[float]], l
         await _begin(mesh)
         for name in ONE:
             seen[f"recovery_{name.removesuffix('-server')}"] = await _kills(mesh, _process(name), repeats)
-        seen["recovery_worker"] = await _kills(mesh, _worker, repeats)
-        seen["recovery_everything"] = await _kills(mesh, _everything, repeats)
+            _told(name, seen[f"recovery_{name.removesuffix('-server')}"])
+        for name, kill in (("worker", _worker), ("everything", _everything)):
+            seen[f"recovery_{name}"] = await _kills(mesh, kill, repeats)
+            _told(name, seen[f"recovery_{name}"])
         _, found = await mesh.judged(rebuilt=("gateway", "matchmaker", "quorum", "dlq"))
     return seen, found
 
@@ -72,6 +75,8 @@ async def _pair(folder: Path, repeats: int) -> tuple[dict[str, list[float]], lis
             kind = name.removesuffix("-1")
             seen[f"recovery_one_of_two_{kind}"] = await _kills(mesh, _process(name), repeats, stalls)
             seen[f"stall_one_of_two_{kind}"] = stalls
+            _told(f"one of two: {kind}", seen[f"recovery_one_of_two_{kind}"])
+            _told(f"one of two: {kind}, the longest stall of a job", stalls)
         _, found = await mesh.judged(rebuilt=("gateway", "matchmaker", "quorum", "dlq"))
     return seen, found
 
@@ -98,6 +103,11 @@ async def _kills(mesh: Mesh, kill: Kill, repeats: int, stalls: list[float] | Non
         if stalls is not None:
             stalls.append(_stall(mesh, fault_s))
     return found
+
+
+def _told(name: str, seen: list[float]) -> None:
+    """A suite of minutes says how far it is."""
+    print(f"{name}: {', '.join(f'{s:.2f}' for s in seen)} s", file=sys.stderr, flush=True)
 
 
 def recovery(verdicts_s: list[float], fault_s: float) -> float:

@@ -1,23 +1,23 @@
-"""Processes whose clocks are wrong: libfaketime shifts the time of day, and leaves the steady clock alone."""
+"""Processes whose time of day is wrong, while their steady clock goes on as it should.
+
+Done in Python (skewed/sitecustomize.py): libfaketime, which does it to any program, makes time.sleep fail on CPython
+3.11 (EINVAL of clock_nanosleep), and time namespaces leave the time of day alone.
+"""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from shardy_common.stack import Stack
 
-LIBRARIES = ("/usr/lib/*/faketime/libfaketime.so.1", "/usr/lib/faketime/libfaketime.so.1")
-
-
-def library() -> str:
-    """Where libfaketime is; empty where it is not installed."""
-    found = [path for pattern in LIBRARIES for path in Path("/").glob(pattern.lstrip("/"))]
-    return str(found[0]) if found else ""
+FOLDER = Path(__file__).parent / "skewed"
 
 
 def shifted(hours: float) -> dict[str, str]:
     """What to add to a process's environment."""
-    return {"LD_PRELOAD": library(), "FAKETIME": f"{hours * 3600:+.0f}", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+    path = os.pathsep.join(filter(None, (str(FOLDER), os.environ.get("PYTHONPATH", ""))))
+    return {"PYTHONPATH": path, "SHARDY_SKEW_S": f"{hours * 3600:.0f}"}
 
 
 class SkewedStack(Stack):

@@ -16,9 +16,8 @@ from shardy_client.errors import Refused, ShardyError
 from shardy_client.jobs import AsyncJob
 from shardy_client.retry import Patience
 
-IMPATIENT = Patience(
-    rounds=1, lost_s=2.0, retry_after_s_max=1.0
-)  # so that a client writes an error down and tries anew, in its own loop
+# So that a client writes an error down and tries anew, in its own loop.
+IMPATIENT = Patience(rounds=1, lost_s=2.0, retry_after_s_max=1.0)
 POLICIES = ("quorum", "quorum", "audit", "adaptive")
 POLL_S = 0.25
 
