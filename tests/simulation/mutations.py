@@ -6,6 +6,7 @@ nothing but that fault goes wrong, and where it names one it must not show in wo
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -126,13 +127,14 @@ def what_a_full_log_refused_is_taken_for_recorded(patch: Patch) -> None:
     patch.setattr(Matchmaker, "settled", lambda self, item, _accepted: honest(self, item, True))
 
 
-@planted("matchmaker/decide", "answers lost", kind="shared", seeds=100)
+@planted("matchmaker/decide", "partition", seeds=100)
 def no_expectation_on_leases(patch: Patch) -> None:
-    """Further events of a task are appended whatever happened to it."""
+    """Further events of a task are appended whatever happened to it, each try under an id of its own."""
+    tries = itertools.count()
 
     def propose(self: Matchmaker, out: list[Append], task: TaskState, event: ev.Event, msg_id: str) -> None:
         honest(self, out, task, event, msg_id)
-        out[-1] = replace(out[-1], expect=None, expect_filter="")
+        out[-1] = Append(event, f"{msg_id}/{next(tries)}", trace=out[-1].trace)
 
     honest = Matchmaker._propose
     patch.setattr(Matchmaker, "_propose", propose)
@@ -172,24 +174,24 @@ def expired_leases_count(patch: Patch) -> None:
     patch.setattr(TaskState, "counting", property(lambda task: len(task.leases)))
 
 
-@planted("matchmaker/state", seeds=300)
+@planted("matchmaker/state", kind="trusting", seeds=150)
 def leases_count_instead_of_workers(patch: Patch) -> None:
     """A worker that has a task twice is taken for two."""
     states = ("live", "answered")
     patch.setattr(TaskState, "counting", property(lambda task: sum(x.state in states for x in task.leases.values())))
 
 
-@planted("matchmaker/fold", "crash", seeds=200)
-def a_dispute_is_not_written_down(patch: Patch) -> None:
-    """The row of a disputed task is not touched, so a restart knows nothing of the dispute."""
-    honest = Fold._task_disputed
+@planted("matchmaker/fold", "crash")
+def further_leases_are_not_written_down(patch: Patch) -> None:
+    """The row of a task that is assigned again is not touched, so a restart knows nothing of its new leases."""
 
-    def fold(fold: Fold, event: ev.TaskDisputed, recorded: Any) -> None:
+    def fold(fold: Fold, event: ev.TaskAssigned, recorded: Any) -> None:
         before = set(fold.touched["tasks"])
         honest(fold, event, recorded)
         fold.touched["tasks"] = before
 
-    patch.setitem(matchmaker_handlers, ev.TaskDisputed, fold)
+    honest = Fold._task_assigned
+    patch.setitem(matchmaker_handlers, ev.TaskAssigned, fold)
 
 
 @planted("matchmaker/fold")
@@ -205,7 +207,7 @@ def the_convicted_get_work(patch: Patch) -> None:
     patch.setitem(matchmaker_handlers, ev.FraudDetected, fold)
 
 
-@planted("matchmaker/pool")
+@planted("matchmaker/pool", kind="trusting", large=True)
 def nobody_rests(patch: Patch) -> None:
     """Who lets leases run out again and again gets more of them at once."""
     patch.setattr("shardy_matchmaker.pool.rests_until_ms", lambda *_: 0)
@@ -381,7 +383,7 @@ def the_quorum_forgets_reopened_tasks(patch: Patch) -> None:
 # -- dead letters -----------------------------------------------------------------------------------------------------
 
 
-@planted("dlq/letters", "crash", seeds=400)
+@planted("dlq/letters", "crash after commit", seeds=150)
 def wanted_letters_are_forgotten(patch: Patch) -> None:
     """A restart knows nothing of the letters that are still to be written."""
 

@@ -61,8 +61,8 @@ def test_storms_end_well() -> None:
     if SEEDS >= ENOUGH:  # a storm in which nothing happens shows nothing
         happened = [*COUNTED, *(f"verdict: {method}" for method in METHODS), *(f"worlds: {kind}" for kind in KINDS)]
         happened += [f"event: {event.name}" for event in EVENT_TYPES]
-        happened += ["worlds: large", "wrong on trust", "caught by a canary", "void tasks", "replicas gone for good"]
-        happened += ["jobs that went on twice", "taken for gone"]
+        happened += ["worlds: large", "wrong on trust", "caught by a canary", "void tasks"]
+        happened += ["matchmakers gone for good", "quorums gone for good", "jobs that went on twice", "taken for gone"]
         missing = [what for what in happened if totals.tally[what] < SEEDS // ENOUGH]
         assert not missing, "never happened, or hardly ever"
         assert totals.tally["wrong on trust"] < totals.tally["verdict: trust"] / 4
