@@ -101,7 +101,9 @@ class GatewayNode(Node):
             event = recorded.event
             if isinstance(event, ev.TaskVerified):
                 verdicts.append(recorded.seq)
-            elif isinstance(event, ev.GatewayStarted) and event.gateway == self.name and event.instance != self.instance:
+            elif (
+                isinstance(event, ev.GatewayStarted) and event.gateway == self.name and event.instance != self.instance
+            ):
                 self.mesh.count("taken for gone", not event.instance)
                 self.hang_up()
             elif isinstance(event, (ev.KeyIssued, ev.KeyRevoked)):

@@ -14,7 +14,6 @@ from blake3 import blake3
 from mesh_end import check_end
 from mesh_faults import Shape, scaled
 from mesh_nodes import Pool
-from mesh_oracle import check
 from mesh_world import Mesh
 
 CHUNK = 50

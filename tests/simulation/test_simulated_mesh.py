@@ -41,7 +41,7 @@ def holds(totals: storms.Totals) -> None:
 
 
 @pytest.mark.skipif(not ONE, reason="replays the seed that SHARDY_SIM_SEED names")
-def test_a_seed_again() -> None:
+def test_storms_of_one_seed_end_well() -> None:
     mesh = storms.storm(int(ONE or "0"))
     print(f"\n{mesh.shape}: {len(mesh.log.events)} events, {dict(mesh.tally)}")
 
