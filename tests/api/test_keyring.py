@@ -144,6 +144,17 @@ def test_a_restart_sees_the_same(book: Given) -> None:
     assert (again.ends, again.replaced) == (book.ring.ends, book.ring.replaced)
 
 
+def test_a_key_that_was_revoked_while_it_was_replaced_stays_so_after_a_restart(book: Given) -> None:
+    """The end of a rotation comes late, with its grace: the key had been revoked in between."""
+    key = digest("one")[:16]
+    book.then(issued("one"), issued("two", replaces=key), ev.KeyRevoked(key, "by", 1_000))
+    book.then(ev.KeyRevoked(key, "by", 90_000))
+    again = Keyring()
+    again.load(book.projection)
+    assert again.end_in_log(key) == 1_000 and book.ring.ends == again.ends
+    assert "revoked" in Keybook(KeyFile(book.path), lambda: again).find("one", 5_000)
+
+
 def test_secrets_are_long_and_fresh() -> None:
     secrets = {new_secret()[0] for _ in range(50)}
     assert len(secrets) == 50 and all(len(secret) >= 32 for secret in secrets)

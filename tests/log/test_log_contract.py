@@ -99,6 +99,18 @@ async def test_the_last_event_of_a_name_is_expected_across_entities(log: Any) ->
     assert isinstance(third, Appended)
 
 
+async def test_the_last_event_of_all_of_a_kind_is_expected(log: Any) -> None:
+    """Changes of keys are decided one after the other: `key.*.*`."""
+    every = subjects.of_entity("key", "*")
+    issued = [Append(ev.KeyIssued(f"k{i}", "h", "o", ["submit"], "", "by"), f"m{i}", 0, every) for i in range(2)]
+    first, second = await log.append(issued)
+    assert isinstance(first, Appended) and isinstance(second, Conflict)
+    await log.append([Append(failed("j0"), "other")])
+    revoked = ev.KeyRevoked("k0", "by", 5)
+    stale, right = await log.append([Append(revoked, "s", 0, every), Append(revoked, "r", first.seq, every)])
+    assert isinstance(stale, Conflict) and isinstance(right, Appended)
+
+
 async def test_a_repeated_message_id_is_recorded_once(log: Any) -> None:
     first, second = await log.append([Append(failed("j"), "same"), Append(failed("j"), "same")])
     assert (first.seq, first.duplicate) == (1, False) and (second.seq, second.duplicate) == (1, True)

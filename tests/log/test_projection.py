@@ -155,6 +155,49 @@ async def test_the_loop_folds_restarts_and_rebuilds_to_the_same_rows(tmp_path: P
     projection.close()
 
 
+class Full(Projection):
+    """Its disk is full for a number of commits."""
+
+    refuses = 0
+
+    def commit(self, *more: Any) -> None:
+        if self.refuses:
+            self.refuses -= 1
+            raise sqlite3.OperationalError("database or disk is full")
+        super().commit(*more)
+
+
+async def test_a_full_disk_loses_no_rows_though_a_later_commit_finds_room(tmp_path: Path) -> None:
+    """Whoever flushes after a commit that failed, a look-up or the end of the process, writes all of it or nothing."""
+    log = MemoryLog(lambda: 1)
+    projection = Full(tmp_path / "p.db", TABLES, version=1)
+    loop = FoldLoop("test", log, projection, Counting)
+    await log.append([Append(ev.JobFailed(f"j{i}", "x"), f"m{i}") for i in range(3)])
+    loop.fold(log.events[:2])
+    projection.refuses = 2
+    for _ in range(2):
+        with pytest.raises(sqlite3.OperationalError):
+            loop.flush()
+    assert projection.checkpoint == 0 and projection.rows("SELECT * FROM counts") == []
+    loop.fold(log.events[2:])
+    loop.flush()
+    assert projection.checkpoint == 3
+    assert projection.rows("SELECT id FROM counts ORDER BY id") == [(f"job.failed.j{i}",) for i in range(3)]
+    projection.close()
+
+
+async def test_a_process_that_ends_on_a_full_disk_leaves_no_checkpoint_ahead_of_its_rows(tmp_path: Path) -> None:
+    log = MemoryLog(lambda: 1)
+    await log.append([Append(ev.JobFailed("j0", "x"), "m0")])
+    projection = Full(tmp_path / "p.db", TABLES, version=1)
+    projection.refuses = 1
+    loop = FoldLoop("test", log, projection, Counting, tick_s=0.05)
+    with pytest.raises(sqlite3.OperationalError):
+        await asyncio.wait_for(loop.run(), 20)
+    assert (projection.checkpoint, projection.rows("SELECT n FROM counts")) in ((0, []), (1, [(1,)]))
+    projection.close()
+
+
 async def test_poison_is_dead_lettered_once_and_skipped(tmp_path: Path) -> None:
     log = MemoryLog(lambda: 1)
     await log.append([Append(ev.JobFailed("j0", "x"), "m0")])

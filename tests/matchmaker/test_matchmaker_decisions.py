@@ -436,6 +436,20 @@ def test_a_restart_knows_a_reopened_job(tmp_path: Path) -> None:
     projection.close()
 
 
+def test_what_was_lost_is_written_alike_before_and_after_a_restart(tmp_path: Path) -> None:
+    given = Given(submitted(matmul(16)), *crowd("a", "b"), created("t9", TILE, "a", "b"))
+    given.then(created("t1", Tile(8, 8, 0, 4), "a", "b"))
+    projection = Projection(tmp_path / "m.db", TABLES, version=VERSION)
+    projection.commit(given.core.rows(), 9)
+    restarted = MatchmakerCore(Matchmaker())
+    restarted.load(projection)
+    for recorded in given.story.add(joined("a", "s2")):
+        given.core.evolve(recorded)
+        restarted.evolve(recorded)
+    assert given.core.rows() == restarted.rows()
+    projection.close()
+
+
 def test_a_restart_knows_which_leases_were_lost(tmp_path: Path) -> None:
     """A worker came back without its lease, and the matchmaker was killed before it had said so."""
     given = task_given("a", "b").then(joined("a", "s2"))

@@ -107,6 +107,25 @@ def test_only_a_deadline_is_a_strike(cause: str) -> None:
     assert given.fold.workers["a"].strikes == 0
 
 
+def test_an_expiry_has_one_cause_for_all_of_its_leases() -> None:
+    """One worker is gone, another is late: each is judged by what it did, one event after the other."""
+    given = Given(submitted(), *crowd("a", "b", "c"), created(TASK, TILE, "a", "b"))
+    given.then(ev.WorkerLeft("b", "s-b", "left"))
+    first, second = (only(given.when(now_ms), ev.TaskExpired) for now_ms in (60_201, 60_500))
+    assert {(event.cause, *event.leases) for event in (first, second)} == {
+        ("deadline", f"{TASK}-0"),
+        ("lost", f"{TASK}-1"),
+    }
+    assert (given.fold.workers["a"].strikes, given.fold.workers["b"].strikes) == (1, 0)
+
+
+def test_a_clock_that_was_set_back_delays_no_deadline() -> None:
+    given = Given(*crowd("a", "b"), submitted())
+    given.proposed(900_000)
+    given.then(created(TASK, TILE, "a", "b"))
+    assert only([item.event for item in given.proposed(60_201)], ev.TaskExpired).cause == "deadline"
+
+
 def test_a_boaster_delays_its_own_tasks_and_is_found_out() -> None:
     """It claims a large GPU and 20,000 GOPS and does 20, in the order in which work is lent; others are as they say."""
     given = Given(submitted(matmul(ROWS, 4_096, 8_192, policy="audit")))

@@ -144,6 +144,19 @@ def test_missing_bytes_brand_nobody(spec: JobSpec) -> None:
     assert given.quorum.tasks[T].condemned == []
 
 
+@pytest.mark.parametrize("spec", [matmul(), stream()], ids=["quorum", "stream"])
+def test_there_is_no_dispute_where_nobody_has_a_voice(spec: JobSpec) -> None:
+    """All whose bytes were examined are proven wrong elsewhere, before the findings come."""
+    given = Given(spec, "ab", "aa", "bb")
+    if spec.kind == "stream":
+        given.when()
+        given.lend("c").vote("cc", start=2)
+    given.when()
+    given.then(*(ev.FraudDetected("t9", JOB, worker, f"t9-{i}", "ff", "audit", 0) for i, worker in enumerate("abc")))
+    assert given.found(missing=["aa", "bb", "cc"]) == []
+    assert given.when() == ([], []) and given.quorum.busy == set()
+
+
 def test_a_vote_during_a_dispute_is_looked_at_when_the_dispute_is_read() -> None:
     given = Given(stream(), "abc", "aa", "bb")
     appends, _ = given.quorum.decide()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from mesh_oracle import check
@@ -14,7 +14,7 @@ from shardy_common.wire import events as ev
 
 @dataclass(slots=True)
 class WorkerStory:
-    """gone: place of the last event that says it is not there; lost: leases that it came back without."""
+    """gone: place of the last event that ended a session of it."""
 
     session: str
     gateway: str
@@ -22,7 +22,6 @@ class WorkerStory:
     there: bool = True
     gone: int = 0
     tier: str = ""
-    lost: set[str] = field(default_factory=set)
 
 
 @dataclass(slots=True)
@@ -44,7 +43,6 @@ class Others:
         self.letters: dict[str, LetterStory] = {}
         self.due: dict[str, tuple[str, str, int]] = {}
         self._reopened: dict[str, int] = {}  # job → place of its last reopening
-        self._held: dict[str, set[str]] = {}
         self._key_ends: list[tuple[int, str, int]] = []
         self.versions: dict[str, str] = {}
 
@@ -61,20 +59,17 @@ class Others:
         story = self.seen[worker]
         return not story.there or story.session != session
 
-    def lost(self, worker: str, lease: str, since: int) -> bool:
-        story = self.seen[worker]
-        return story.gone > since or lease in story.lost
-
-    def convicted(self, worker: str) -> None:
-        pass
+    def lost(self, worker: str, since: int) -> bool:
+        """Whether a session of the worker ended after that place in the log."""
+        return self.seen[worker].gone > since
 
     def _joined(self, event: ev.WorkerJoined, recorded: Recorded) -> None:
         check(event.session not in self.sessions, "a session twice:", event)
         self.sessions.add(event.session)
         before = self.seen.get(event.worker)
         story = self.seen[event.worker] = WorkerStory(event.session, event.gateway, event.instance)
-        if before is not None:  # what it had and does not bring is lost
-            story.gone, story.lost = recorded.seq, before.lost
+        if before is not None:
+            story.gone = recorded.seq  # what it had and does not bring is lost
 
     def _tiered(self, event: ev.WorkerTiered, _recorded: Recorded) -> None:
         check(event.session in self.sessions, "a tier for nobody:", event)

@@ -230,7 +230,7 @@ class Explainer(Others):
             if event.cause == "banned":
                 check(self.mesh.oracle.of(lease.worker).guilty, "no fraud was proven:", event)
             elif event.cause == "lost":
-                gone = lease.stale or self.lost(lease.worker, lease_id, lease.seq)
+                gone = lease.stale or self.lost(lease.worker, lease.seq)
                 check(gone, "a lease was lost by a worker that is there:", event)
             if lease.state == "live":  # its answer may have overtaken this
                 lease.state = "expired"
@@ -306,7 +306,6 @@ class Explainer(Others):
             self.mesh.count("caught by a canary")
         task.condemned.add(event.lease)
         task.alone = False
-        self.convicted(event.worker)
         self.owe_letter(f"fraud-{event.lease}", "fraud", recorded, task.job)
 
     def _verified(self, event: ev.TaskVerified, recorded: Recorded) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -50,7 +50,7 @@ class Shape:
         if (rng.random() < 0.012 and not only) or large:
             jobs = 12 if kind == "trusting" else rng.choice((2, 3))
             return Shape(kind, True, odd_tiles, 60_000, jobs, 24, 8, rng.randrange(6, 14), 25_000, only)
-        faults = 10 if only else rng.randrange(1, 5)
+        faults = 12 if only else rng.randrange(1, 5)
         if kind == "trusting":
             return Shape(kind, False, odd_tiles, 22_000, 6, 12, 6, faults, only=only)
         return Shape(kind, False, odd_tiles, 20_000, rng.choice((1, 1, 2)), 9, 6, faults, only=only)
@@ -123,6 +123,11 @@ def crash_after_append(mesh: Mesh) -> None:
     _node(mesh).dies_after_append = True
 
 
+def crash_after_commit(mesh: Mesh) -> None:
+    """It dies once it has written what it read, before it does anything about it. Counted when it happens."""
+    _node(mesh).dies_after_commit = True
+
+
 def partition(mesh: Mesh) -> None:
     """A node is cut off from the log for a while; a gateway with its workers. At times only one way is cut."""
     way = mesh.rng.choice(("both", "deaf", "mute", "blind"))
@@ -153,7 +158,7 @@ def clock_jump(mesh: Mesh) -> None:
     if mesh.rng.random() < 0.2:
         mesh.log_skew_ms += jump_ms
     else:
-        node = _node(mesh)
+        node = mesh.rng.choice([node for node in mesh.nodes if node.ticks])  # the others hardly look at theirs
         node.skew_ms += jump_ms
         node.wake()
 
@@ -177,6 +182,7 @@ def log_full(mesh: Mesh) -> None:
 FAULTS: dict[str, Callable[[Any], None]] = {
     "crash": crash,
     "crash after append": crash_after_append,
+    "crash after commit": crash_after_commit,
     "partition": partition,
     "clock jump": clock_jump,
     "disk full": disk_full,
@@ -187,6 +193,7 @@ FAULTS: dict[str, Callable[[Any], None]] = {
 COUNTED = (
     "crashes",
     "crashes between append and answer",
+    "crashes between commit and proposal",
     "partitions, both",
     "partitions, deaf",
     "partitions, mute",
@@ -208,4 +215,3 @@ COUNTED = (
     "bytes that were missing",
     "conflicts",
 )
-Patch = AbstractContextManager[None]

@@ -30,7 +30,7 @@ from shardy_quorum.state import Findings
 if TYPE_CHECKING:
     from mesh_world import Mesh
 
-IN_FLIGHT_MS = 12_000  # what somebody proposed before he died or lost his connection has arrived after so long
+LENT_MS = 30_000  # what somebody lent before he died or lost his connection has arrived, and run out, after so long
 OVERDUE_MS = 1_000  # a lease past its deadline is looked at within so long by whoever reads and decides
 TICK_MS, TICK_MS_MAX = 800, 8_000
 
@@ -72,7 +72,7 @@ class Node:
         self.up = True
         self.due = False
         self.full_until_ms = 0
-        self.dies_after_append = False
+        self.dies_after_append = self.dies_after_commit = False
         self.tick_ms = TICK_MS
         self.start()
 
@@ -166,6 +166,11 @@ class Node:
                     self.commit()  # the loop writes what it has when it ends
                 self.fall()
                 return
+            if self.dies_after_commit and not self.dirty:
+                self.dies_after_commit = False
+                self.mesh.count("crashes between commit and proposal")
+                self.fall()
+                return
         if not self.line.reads or self.caught_up:
             self.react()
         if self.dirty or (self.line.reads and not self.caught_up):
@@ -214,8 +219,8 @@ class MatchmakerNode(Node):
 
     def observe(self, batch: list[Recorded]) -> None:
         """A device holds at most its limit for each matchmaker that may have lent to it at the same moment."""
-        recent = self.mesh.now_ms - IN_FLIGHT_MS
-        lives = 0
+        recent = self.mesh.now_ms - LENT_MS
+        lives = self.mesh.tally["matchmakers gone for good"]
         for node in self.mesh.nodes:
             if isinstance(node, MatchmakerNode):
                 lives += 1 + sum(at > recent for at in node.starts[1:]) + (node.line.cut_until_ms > recent)

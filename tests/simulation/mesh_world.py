@@ -157,6 +157,8 @@ class Mesh:
         if isinstance(event, ev.JobFailed) and self.explainer.jobs[event.job].reopenings < REOPENINGS_MAX:
             for _ in range(self.rng.choice((0, 2, 4, 6))):
                 self.later(self.delay(6_000), lambda: self._gateway().reopen(event.job))
+        elif isinstance(event, ev.ResultSubmitted) and self.chance(0.01):  # while its verdicts are on their way
+            self.later(self.delay(200), lambda: self._gateway().cancel(event.job))
         elif isinstance(event, ev.DlqRecorded) and self.chance(0.08):
             self.later(self.delay(3_000), lambda: self._gateway().discard(event.entry))
         elif self.leaving and isinstance(event, (ev.TaskCreated, ev.ResultSubmitted)) and self.chance(0.2):
@@ -196,7 +198,7 @@ class Mesh:
         self.rest_ms = 1_200
         self.store_full_until_ms = self.log_full_until_ms = 0
         for node in self.nodes:
-            node.full_until_ms, node.dies_after_append = 0, False
+            node.full_until_ms, node.dies_after_append, node.dies_after_commit = 0, False, False
             mesh_faults.heal(self, node, at_once=True)
         for me, other in self.pairs:
             self._sees(me, other, True)
@@ -233,7 +235,7 @@ class Mesh:
             node.fall()
             node.start = lambda: None  # type: ignore[method-assign]
             self.pairs = [pair for pair in self.pairs if node not in pair]
-            self.count("replicas gone for good")
+            self.count(f"{node.kind}s gone for good")
             for other in left:
                 self.later(3_000 + self.delay(500), partial(self._sees, other, node, False))
 
@@ -252,8 +254,8 @@ class Mesh:
         owner = f"requester{number % 2}"
         submitted = Append(ev.JobSubmitted(job_id, spec, owner, f"idem{number}", "body"), f"submit/{job_id}", 0)
         self._submit(submitted)
-        if rng.random() < 0.08:
-            self.later(self.delay(shape.storm_ms // 3), lambda: self._gateway().cancel(job_id))
+        if rng.random() < 0.04:
+            self.later(self.delay(3_000), lambda: self._gateway().cancel(job_id))
 
     def _submit(self, item: Append) -> None:
         """Until the log has it: who hears nothing asks again, of another gateway perhaps."""
