@@ -13,8 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-# Rows of thousands of workers lie all over a table. With SQLite's 2 MiB, and a checkpoint after every 4 MiB, a page that
-# many commits change is read and copied again for nearly each of them, the more so the longer the log.
+# Rows of thousands of workers lie all over a table. With SQLite's 2 MiB, and a checkpoint after every 4 MiB, a page
+# that many commits change is read and copied again for nearly each of them, the more so the longer the log.
 CACHE_KIB = 16 * 1024
 CHECKPOINT_PAGES = 8_000  # of 4 KiB
 
