@@ -28,6 +28,7 @@ from shardy_common.make_streams import make
 from shardy_common.mesh_key import ensure_mesh_key
 from shardy_common.nats_nodes import StackError, free_port
 from shardy_common.nkey import NkeyError, ensure_seed
+from shardy_common.patience import Patience, written
 from shardy_common.permissions import OPERATOR, ROLES
 from shardy_common.stack_keys import ensure_keys
 from shardy_common.stack_store import keep_writing
@@ -44,7 +45,7 @@ SERVICES = {
 CORE = ("gateway", "matchmaker", "quorum")
 RESTART_S = (0.2, 0.5, 1.0, 2.0, 5.0)
 HEALTHY_S = 10.0  # a process that ran so long starts its restart delays anew
-READY_S = 60.0
+READY_S = 60.0  # without any sign that something is folded
 
 
 @dataclass(slots=True)
@@ -322,9 +323,10 @@ class Stack:
             await asyncio.gather(managed.task, return_exceptions=True)
 
     async def _ready(self) -> None:
-        deadline = time.monotonic() + READY_S
+        projections = self.data_dir / "projections"
+        patience = Patience(READY_S, time.monotonic())
         async with httpx.AsyncClient(timeout=2) as client:
-            while time.monotonic() < deadline:
+            while patience.lasts(time.monotonic(), written(projections)):  # a long log may be folded anew
                 with contextlib.suppress(httpx.HTTPError):
                     if all([(await client.get(url + "/healthz")).status_code == 200 for url in self.urls]):
                         return
