@@ -328,7 +328,9 @@ def plant_an_end_is_known_by_its_job_alone(patch: pytest.MonkeyPatch) -> None:
     def decide(matchmaker: Matchmaker, *more: Any) -> list[Append]:
         ends = (ev.JobCompleted, ev.JobFailed)
         return [
-            msgspec.structs.replace(item, msg_id=f"end/{item.event.entity_id}") if isinstance(item.event, ends) else item
+            msgspec.structs.replace(item, msg_id=f"end/{item.event.entity_id}")
+            if isinstance(item.event, ends)
+            else item
             for item in honest(matchmaker, *more)
         ]
 
