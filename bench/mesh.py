@@ -21,6 +21,7 @@ import numpy as np
 
 from bench.processor import Meter
 from shardy_client import AsyncMesh
+from shardy_common.replies import statuses
 from shardy_common.stack import Stack
 
 WORKERS = 2
@@ -83,6 +84,15 @@ class BenchMesh:
             self._same(c, a)
         return sorted(seen)
 
+    async def conflicts(self) -> int:
+        """Appends that the log refused to matchmakers and quorums so far, because another replica had been first."""
+        client = await self.stack.connect("bench")
+        try:
+            found = [one for service in ("matchmaker", "quorum") for one in await statuses(client, service)]
+        finally:
+            await client.close()
+        return sum(int(one["conflicts"]) for one in found)
+
     def _same(self, c: np.ndarray, a: np.ndarray) -> None:
         if not np.array_equal(c, a.astype(np.int32) @ self._b.astype(np.int32)):
             raise RuntimeError("a wrong product")
@@ -127,7 +137,7 @@ async def _joined(mesh: AsyncMesh) -> None:
 async def _show(tasks: int, rounds: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         async with running(Path(folder)) as bench:
-            print(dict(bench.pids()), flush=True)
+            print(bench.pids(), flush=True)
             seen = []
             for i in range(rounds):
                 seen.append(await bench.round(tasks, "quorum"))

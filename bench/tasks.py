@@ -1,24 +1,27 @@
 """Suite `tasks`: verified tasks a second through the real gateway, beside task frameworks with no-op tasks.
 
-Ours: one job of N tiny tasks (1×16 times 16×16) through HTTP, the event log on disk, real worker sockets and native
+Ours: jobs of N tiny tasks (1×16 times 16×16) through HTTP, the event log on disk, real worker sockets and native
 worker processes; every task is computed by two workers (or one, and audited) and every step is a durable event.
-Peers: N no-op tasks on the same two cores, nothing durable, nothing checked. The limit is the log itself: pipelined
-appends of as many events as a task has.
+Peers (peers.py): no-op tasks on the same cores; the bare JetStream queue is durable, the others are not, and none
+checks anything. Ours and peers alternate within the run, so that whatever else the machine does hits all of them; the
+figures are medians of the rounds. Processor time a task says more than the rate does where the machine is shared.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import statistics
-import sys
 import tempfile
 import time
+from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from shardy_client import AsyncMesh
+from bench import peers
+from bench.mesh import Round, running
+from bench.sink import trace_sink
 from shardy_common.log import Append
 from shardy_common.stack import Stack
 from shardy_common.wire.events import TaskExpired
@@ -26,97 +29,80 @@ from shardy_common.wire.events import TaskExpired
 TASKS = 8_000
 ROUNDS = 3
 SMALL_JOBS = 300
-WORKERS = 2
 EVENTS_PER_TASK = 4  # created with its leases, two results, verified
-_WORKER = (
-    "import asyncio, sys\n"
-    "from shardy_client.worker.native import NativeWorker\n"
-    "asyncio.run(NativeWorker(sys.argv[1], ephemeral=True, backend='wasm', name=sys.argv[2], memory_mib=256).run())\n"
-)
+AIMS = {"dask": "≥ 8", "ray": "≥ 3"}
+AIMS_R3 = {"dask": "≥ 4", "ray": "≥ 1.5"}
+SERVICES = ("gateway", "matchmaker", "quorum", "dlq", "prover-verifier", "gossip-bridge")
+DEPLOYMENTS: dict[str, dict[str, Any]] = {
+    "replicas2": {"gateways": 2, "replicas": {"matchmaker": 2, "quorum": 2}},
+    "r3": {"nats_nodes": 3},
+    "r3_replicas2": {"nats_nodes": 3, "gateways": 2, "replicas": {"matchmaker": 2, "quorum": 2}},
+}
+Figure = dict[str, Any]
 
 
-def run() -> list[dict[str, Any]]:
-    dask, ray = [], []
+class Seen:
+    """What the rounds gave. rates: of the peers by name; missing: peers that could not be had."""
+
+    def __init__(self) -> None:
+        self.rounds: dict[str, list[Round]] = defaultdict(list)
+        self.rates: dict[str, list[float]] = defaultdict(list)
+        self.rates_r3: dict[str, list[float]] = defaultdict(list)
+        self.missing: dict[str, str] = {}
+        self.conflicts: dict[str, float] = {}
+        self.small: list[float] = []
+        self.limit = 0.0
+
+    async def ask_peers(self, names: Iterable[str], into: dict[str, list[float]]) -> None:
+        for name in names:
+            if name in self.missing:
+                continue
+            try:
+                into[name].append(await asyncio.to_thread(peers.PEERS[name]))
+            except Exception as error:  # a peer that does not run here takes nothing from the figures of the others
+                self.missing[name] = f"{type(error).__name__}: {error}"
+                print(f"{name} is left out: {self.missing[name]}", flush=True)
+
+    def rate(self, name: str) -> float:
+        return statistics.median(one.rate for one in self.rounds[name])
+
+    def cpu_ms(self, name: str) -> float:
+        return statistics.median(one.total_ms for one in self.rounds[name])
+
+
+def run() -> list[Figure]:
+    seen = Seen()
+    asyncio.run(_all(seen))
+    return [*_throughput(seen), *_costs(seen), *_latency(seen)]
+
+
+async def _all(seen: Seen) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        ours = asyncio.run(_shardy(Path(folder)))
-    for _ in range(ROUNDS):
-        dask.append(_dask())
-        ray.append(_ray())
-    dask_rate, ray_rate = statistics.median(dask), statistics.median(ray)
-    quorum, audit, limit = ours["quorum"], ours["audit"], ours["limit"]
-    return [
-        _figure("verified_tasks_per_s_quorum2", quorum, "1/s", "dask_tasks_per_s", quorum / dask_rate, "≥ 3"),
-        _figure("verified_tasks_per_s_quorum2", quorum, "1/s", "ray_tasks_per_s", quorum / ray_rate, "> 1"),
-        _figure("verified_tasks_per_s_quorum2", quorum, "1/s", "log_limit_tasks_per_s", quorum / limit, ""),
-        _figure("verified_tasks_per_s_audit", audit, "1/s", "dask_tasks_per_s", audit / dask_rate, ""),
-        _figure("dask_tasks_per_s", dask_rate, "1/s", "", None, ""),
-        _figure("ray_tasks_per_s", ray_rate, "1/s", "", None, ""),
-        _figure("log_limit_tasks_per_s", limit, "1/s", "", None, ""),
-        _figure("small_job_p50_ms", ours["p50"], "ms", "", None, "< 20"),
-        _figure("small_job_p99_ms", ours["p99"], "ms", "", None, ""),
-    ]
+        await _one_of_each(Path(folder), seen)
+    for name, options in DEPLOYMENTS.items():
+        with tempfile.TemporaryDirectory() as folder:
+            async with running(Path(folder), **options) as mesh:
+                for _ in range(ROUNDS):
+                    seen.rounds[name].append(await mesh.round(TASKS, "quorum"))
+                    if name == "r3":
+                        await seen.ask_peers(AIMS_R3, seen.rates_r3)
+                seen.conflicts[name] = await mesh.conflicts() * 1000 / (TASKS * ROUNDS)
 
 
-def _figure(name: str, value: float, unit: str, compared_with: str, ratio: float | None, aim: str) -> dict[str, Any]:
-    return {"name": name, "value": value, "unit": unit, "compared_with": compared_with, "ratio": ratio, "aim": aim}
-
-
-async def _shardy(folder: Path) -> dict[str, float]:
-    async with Stack(folder, allow_same_address=True) as stack:
-        workers = [
-            await asyncio.create_subprocess_exec(sys.executable, "-c", _WORKER, stack.url, f"bench-{i}")
-            for i in range(WORKERS)
-        ]
-        try:
-            async with AsyncMesh(stack.url, stack.api_key) as mesh:
-                await _joined(mesh)
-                return await _measure(stack, mesh)
-        finally:
-            for worker in workers:
-                worker.terminate()
-                await worker.wait()
-
-
-async def _joined(mesh: AsyncMesh) -> None:
-    for _ in range(600):
-        found = await mesh.listing("workers")
-        workers = found["workers"] if isinstance(found, dict) else found
-        if sum(bool(worker["tier"]) for worker in workers) == WORKERS:
-            return
-        await asyncio.sleep(0.1)
-    raise RuntimeError("the workers did not join")
-
-
-async def _measure(stack: Stack, mesh: AsyncMesh) -> dict[str, float]:
-    rng = np.random.default_rng(7)
-    b = rng.integers(-128, 128, (16, 16), dtype=np.int8)
-    rates: dict[str, list[float]] = {"quorum": [], "audit": []}
-    for i in range(ROUNDS):
-        for policy, seen in rates.items():
-            a = np.roll(rng.integers(-128, 128, (TASKS, 16), dtype=np.int8), i, axis=0)
-            started = time.perf_counter()
-            job = await mesh.submit_matmul(a, b, policy=policy, task_rows=1)
-            await job.wait()
-            seen.append(TASKS / (time.perf_counter() - started))
-            c = await job.result("c")
-            if not np.array_equal(c, a.astype(np.int32) @ b.astype(np.int32)):
-                raise RuntimeError("a wrong product")
-    small = []
-    for _ in range(SMALL_JOBS):
-        a = rng.integers(-128, 128, (8, 16), dtype=np.int8)
-        started = time.perf_counter()
-        c = await mesh.matmul(a, b)
-        small.append((time.perf_counter() - started) * 1e3)
-        if not np.array_equal(c, a.astype(np.int32) @ b.astype(np.int32)):
-            raise RuntimeError("a wrong product")
-    small.sort()
-    return {
-        "quorum": statistics.median(rates["quorum"]),
-        "audit": statistics.median(rates["audit"]),
-        "p50": small[len(small) // 2],
-        "p99": small[int(len(small) * 0.99)],
-        "limit": await _log_limit(stack),
-    }
+async def _one_of_each(folder: Path, seen: Seen) -> None:
+    """One process of each service, without and with traces, and all peers, in turn."""
+    async with contextlib.AsyncExitStack() as opened:
+        endpoint = opened.enter_context(trace_sink())
+        plain = await opened.enter_async_context(running(folder / "plain"))
+        traced_env = {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint}
+        traced = await opened.enter_async_context(running(folder / "traced", traced_env))
+        for _ in range(ROUNDS):
+            seen.rounds["quorum2"].append(await plain.round(TASKS, "quorum"))
+            seen.rounds["traced"].append(await traced.round(TASKS, "quorum"))
+            seen.rounds["audit"].append(await plain.round(TASKS, "audit"))
+            await seen.ask_peers(peers.PEERS, seen.rates)
+        seen.small = await plain.small_jobs_ms(SMALL_JOBS)
+        seen.limit = await _log_limit(plain.stack)
 
 
 async def _log_limit(stack: Stack) -> float:
@@ -134,32 +120,55 @@ async def _log_limit(stack: Stack) -> float:
         await log.close()
 
 
-def _dask() -> float:
-    from distributed import Client, LocalCluster
-
-    with (
-        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=50) as cluster,
-        Client(cluster) as client,
-    ):
-        client.gather(client.map(_nothing, range(100), pure=False))
-        started = time.perf_counter()
-        client.gather(client.map(_nothing, range(TASKS), pure=False))
-        return TASKS / (time.perf_counter() - started)
+def _figure(
+    name: str, value: float, unit: str, compared_with: str = "", other: float | None = None, aim: str = ""
+) -> Figure:
+    ratio = None if other is None else value / other
+    return {"name": name, "value": value, "unit": unit, "compared_with": compared_with, "ratio": ratio, "aim": aim}
 
 
-def _ray() -> float:
-    import ray
+def _throughput(seen: Seen) -> list[Figure]:
+    ours, audit = seen.rate("quorum2"), seen.rate("audit")
+    rates = {name: statistics.median(some) for name, some in seen.rates.items() if some}
+    figures = [
+        _figure("verified_tasks_per_s_quorum2", ours, "1/s", f"{name}_tasks_per_s", rate, AIMS.get(name, ""))
+        for name, rate in rates.items()
+    ]
+    figures.append(_figure("verified_tasks_per_s_quorum2", ours, "1/s", "log_limit_tasks_per_s", seen.limit))
+    figures.append(_figure("verified_tasks_per_s_audit", audit, "1/s", "verified_tasks_per_s_quorum2", ours))
+    for name in DEPLOYMENTS:
+        label = f"verified_tasks_per_s_{name}"
+        figures.append(_figure(label, seen.rate(name), "1/s", "verified_tasks_per_s_quorum2", ours))
+    for name, some in seen.rates_r3.items():
+        if some:
+            beside = statistics.median(some)
+            figures.append(
+                _figure("verified_tasks_per_s_r3", seen.rate("r3"), "1/s", f"{name}_tasks_per_s", beside, AIMS_R3[name])
+            )
+    figures += [_figure(f"{name}_tasks_per_s", rate, "1/s") for name, rate in rates.items()]
+    figures.append(_figure("log_limit_tasks_per_s", seen.limit, "1/s"))
+    for name in ("replicas2", "r3_replicas2"):
+        figures.append(_figure(f"conflicts_per_1k_tasks_{name}", seen.conflicts[name], "", aim="rare"))
+    return figures
 
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error", configure_logging=True)
-    try:
-        remote = ray.remote(_nothing)
-        ray.get([remote.remote(i) for i in range(100)])
-        started = time.perf_counter()
-        ray.get([remote.remote(i) for i in range(TASKS)])
-        return TASKS / (time.perf_counter() - started)
-    finally:
-        ray.shutdown()
+
+def _costs(seen: Seen) -> list[Figure]:
+    """Processor time: what stays comparable on a machine that does other things too."""
+    rounds = seen.rounds["quorum2"]
+    figures = [_figure("cpu_ms_per_task", seen.cpu_ms("quorum2"), "ms", aim="≤ 0.6")]
+    for name in (*SERVICES, "nats-server", "worker", "client"):
+        value = statistics.median(one.cpu_ms.get(name, 0.0) for one in rounds)
+        figures.append(_figure(f"cpu_ms_per_task_{name}", value, "ms"))
+    for name in DEPLOYMENTS:
+        figures.append(_figure(f"cpu_ms_per_task_in_all_{name}", seen.cpu_ms(name), "ms"))
+    overhead = (seen.cpu_ms("traced") / seen.cpu_ms("quorum2") - 1) * 100
+    figures.append(_figure("tracing_overhead_pct", overhead, "%", aim="< 15"))
+    return figures
 
 
-def _nothing(i: int) -> int:
-    return i
+def _latency(seen: Seen) -> list[Figure]:
+    small = seen.small
+    return [
+        _figure("small_job_p50_ms", small[len(small) // 2], "ms", aim="< 20"),
+        _figure("small_job_p99_ms", small[int(len(small) * 0.99)], "ms"),
+    ]
