@@ -1,0 +1,117 @@
+"""A mesh whose log is archived while a job runs, copied, put back elsewhere, and folded for a trial."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from meshkit import PATIENCE_S, SLOW, Workers, api, client, int8, opened_log, product, same, until
+from test_rebuilt_projections import quiet, seen, works
+
+from shardy_client import AsyncMesh
+from shardy_common.backup import BackupError, backup, restore
+from shardy_common.rebuild import rebuild_command
+from shardy_common.receipts import check_receipt
+from shardy_common.stack import SERVICES, Stack
+
+pytestmark = pytest.mark.slow
+SHARDY = Path(sys.executable).parent / "shardy"
+
+
+async def shardy(stack: Stack, *words: str, code: int = 0) -> Any:
+    """A command with --json on the stack's folder; what it printed."""
+    process = await asyncio.create_subprocess_exec(
+        *(str(SHARDY), *words, "--json", "--data-dir", str(stack.data_dir)),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, err = await asyncio.wait_for(process.communicate(), PATIENCE_S)
+    assert process.returncode == code, (out.decode(), err.decode())
+    return json.loads(out) if code == 0 else err.decode()
+
+
+async def rebuilt(stack: Stack) -> dict[str, tuple[int, str]]:
+    found = {}
+    for service in SERVICES:
+        (answer,) = await asyncio.to_thread(rebuild_command, stack.data_dir, service)
+        found[service] = (answer["checkpoint"], answer["checksum"])
+    return found
+
+
+async def test_archived_copied_put_back_and_replayed(tmp_path: Path, rng: np.random.Generator) -> None:
+    env = {"SHARDY_CANARY_EVERY": "0"}
+    async with Stack(tmp_path / "data", allow_same_address=True, env=env) as stack:
+        crew = Workers(stack, tmp_path)
+        try:
+            await crew.start("una", "duo", "trey", **SLOW)
+            await works(stack, rng)
+            a, b = int8(rng, 120, 16), int8(rng, 16, 6)
+            async with client(stack) as mesh:
+                done = await mesh.submit_matmul(a, b, task_rows=4)
+                await done.wait(timeout_s=PATIENCE_S)
+                active = await mesh.submit_matmul(int8(rng, 400, 16), b, task_rows=2)
+                await until(lambda: _running(mesh, active.id), "the job runs")
+                report = await shardy(
+                    stack, *("log", "archive", "--older-than", "0s", "--keep-events", "0", "--epoch-events", "100")
+                )
+                assert report["active_jobs"] == 1 and report["archived"] > 100 and report["purged"] > 50, report
+                assert report["archived"] <= report["floor"] < report["last"] and not report["waiting"]
+                await active.wait(timeout_s=PATIENCE_S)
+                receipt = await mesh.receipt(done.id)
+        finally:
+            await crew.stop()
+        before = await quiet(stack, list(SERVICES))
+        async with opened_log(stack) as log:
+            assert (await log.info())["state"]["num_deleted"] >= report["purged"]
+        assert await rebuilt(stack) == before, "the fold of archive and stream is the fold of the log"
+        verified = await shardy(stack, "log", "verify")
+        assert verified["archived"] == report["archived"] and len(verified["files"]) == len(report["epochs"])
+        replayed = (await shardy(stack, "log", "replay"))["services"]
+        assert [(s["service"], s["equal"], s["error"]) for s in replayed] == [(name, True, "") for name in SERVICES]
+        async with api(stack) as http:
+            shown = await seen(stack, http)
+        made = await backup(stack.data_dir, tmp_path / "copy")
+        again = await backup(stack.data_dir, tmp_path / "copy")
+        assert {n: f for n, f in again.files.items() if ".snapshot" not in n and "index.db" not in n}.items() >= {
+            n: f for n, f in made.files.items() if ".snapshot" not in n and "index.db" not in n
+        }.items()
+        trial = (await shardy(stack, "log", "replay", "--from", str(tmp_path / "copy")))["services"]
+        assert {s["service"]: (s["checkpoint"], s["checksum"]) for s in trial} == before
+        with pytest.raises(BackupError, match="is not empty"):
+            await restore(tmp_path / "copy", stack.data_dir)
+
+    made = await restore(tmp_path / "copy", tmp_path / "new")
+    assert made.last_seq >= report["last"]
+    assert oct((tmp_path / "new" / "operator_key").stat().st_mode & 0o777) == "0o600"
+    async with Stack(tmp_path / "new", allow_same_address=True, env=env) as fresh:
+        assert (fresh.api_key, fresh.mesh_key) == (stack.api_key, stack.mesh_key)
+        async with api(fresh) as http, client(fresh) as mesh:
+            assert await seen(fresh, http) == shown
+            assert await mesh.receipt(done.id) == receipt
+            assert check_receipt(receipt, mesh_keys=[fresh.mesh_key])
+            same(await (await mesh.job(done.id)).result(), product(a, b))
+        crew = Workers(fresh, tmp_path)
+        try:
+            await crew.start("una", "duo")
+            await works(fresh, rng)
+        finally:
+            await crew.stop()
+    # without its archive the mesh does not start on a wrong fold: it says what is missing
+    for path in (tmp_path / "new" / "archive").glob("*.log.gz"):
+        path.unlink()
+    for path in (tmp_path / "new" / "projections").glob("*.db*"):
+        path.unlink()
+    with pytest.raises(RuntimeError, match="are neither in the stream nor in the archive folder .*: restore them with"):
+        async with Stack(tmp_path / "new", allow_same_address=True, env=env):
+            pass
+
+
+async def _running(mesh: AsyncMesh, job: str) -> bool:
+    status = await (await mesh.job(job)).status()
+    return bool(status["progress"]["tasks_verified"])
