@@ -191,7 +191,7 @@ def log_task(
 ) -> None:
     """Tell the whole story of a task: each event, when, and which earlier ones it follows from.
 
-    JSON: task, job, lines [seq, at_ms, after_ms, event, words, follows].
+    JSON: task, job, lines [seq, at_ms, after_ms, event, words, follows, context].
     """
     _tell(task, as_json, url, key)
 

@@ -19,7 +19,8 @@ WORKER_CHARS = 6
 
 
 class Line(msgspec.Struct, frozen=True):
-    """One event in words. after_ms: since the task began; follows: sequences of the events that it follows from."""
+    """One event in words. after_ms: since the task began; follows: sequences of the events that it follows from.
+    context: it happened to something else, and something of the task follows from it."""
 
     seq: int
     at_ms: int
@@ -27,6 +28,7 @@ class Line(msgspec.Struct, frozen=True):
     event: str
     words: str
     follows: list[int]
+    context: bool = False
 
 
 def story(task: str, events: Iterable[Recorded], *, real: bool = True) -> list[Line]:
@@ -39,7 +41,7 @@ def story(task: str, events: Iterable[Recorded], *, real: bool = True) -> list[L
 
 def unexplained(lines: Sequence[Line]) -> list[int]:
     """Sequences of events that follow from nothing: none but a job's submission begins anything."""
-    return [line.seq for line in lines if not line.follows and line.event != "job.submitted"]
+    return [line.seq for line in lines if not (line.follows or line.context or line.event == "job.submitted")]
 
 
 def short(worker: str) -> str:
@@ -85,6 +87,7 @@ class _Teller:
                 t.recorded.event.name if t.recorded.event is not None else "",
                 t.words,
                 sorted(set(t.follows)),
+                t.context,
             )
             for t in self.told.values()
             if not t.context or t.recorded.seq in cited

@@ -34,7 +34,8 @@ class LogPage(Strict):
 
 
 class StoryLine(Strict):
-    """One event in words. after_ms: since the task began; follows: the events (seq) that it follows from."""
+    """One event in words. after_ms: since the task began; follows: the events (seq) that it follows from. context: it
+    happened to something else, and something of the task follows from it."""
 
     seq: Count
     at_ms: Ms
@@ -42,6 +43,7 @@ class StoryLine(Strict):
     event: Annotated[str, Meta(description="its name; empty for bytes that this version cannot read")]
     words: str
     follows: list[int]
+    context: bool
 
 
 class TaskStory(Strict):

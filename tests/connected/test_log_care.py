@@ -14,7 +14,10 @@ from meshkit import PATIENCE_S, SLOW, Workers, api, client, int8, opened_log, pr
 from test_rebuilt_projections import quiet, seen, works
 
 from shardy_client import AsyncMesh
+from shardy_client.errors import Refused
 from shardy_common.backup import BackupError, backup, restore
+from shardy_common.log import read_all
+from shardy_common.log.archive import Archive
 from shardy_common.rebuild import rebuild_command
 from shardy_common.receipts import check
 from shardy_common.stack import SERVICES, Stack
@@ -55,6 +58,7 @@ async def test_archived_copied_put_back_and_replayed(tmp_path: Path, rng: np.ran
             async with client(stack) as mesh:
                 done = await mesh.submit_matmul(a, b, task_rows=4)
                 await done.wait(timeout_s=PATIENCE_S)
+                stories = await told(stack, done.id)
                 active = await mesh.submit_matmul(int8(rng, 1_200, 16), b, task_rows=1)
                 await until(lambda: _running(mesh, active.id), "the job runs")
                 report = await shardy(
@@ -62,6 +66,8 @@ async def test_archived_copied_put_back_and_replayed(tmp_path: Path, rng: np.ran
                 )
                 assert report["active_jobs"] == 1 and report["archived"] > 100 and report["purged"] > 50, report
                 assert report["archived"] <= report["floor"] < report["last"] and not report["waiting"]
+                assert await told(stack, done.id) == stories, "archived events tell the same story"
+                await listed(stack, done.id)
                 await active.wait(timeout_s=PATIENCE_S)
                 receipt = await mesh.receipt(done.id)
         finally:
@@ -109,7 +115,7 @@ async def test_archived_copied_put_back_and_replayed(tmp_path: Path, rng: np.ran
         path.unlink()
     for path in (tmp_path / "new" / "projections").glob("*.db*"):
         path.unlink()
-    with pytest.raises(RuntimeError, match=r"are neither in the stream nor in the archive folder .*: restore them with"):
+    with pytest.raises(RuntimeError, match=r"are neither in the stream nor in the archive folder"):
         async with Stack(tmp_path / "new", allow_same_address=True, env=env):
             pass
 
@@ -117,3 +123,71 @@ async def test_archived_copied_put_back_and_replayed(tmp_path: Path, rng: np.ran
 async def _running(mesh: AsyncMesh, job: str) -> bool:
     status = await (await mesh.job(job)).status()
     return bool(status["progress"]["tasks_verified"])
+
+
+async def told(stack: Stack, job: str) -> list[dict[str, Any]]:
+    """The story of every task of a job: each event explained, and none missing that the log has."""
+    async with AsyncMesh(stack.url, stack.operator_key) as mesh:
+        tasks = [task["id"] for task in (await mesh.tasks(job))["tasks"]]
+        stories = [await mesh.story(task) for task in tasks]
+    async with opened_log(stack) as log:
+        log.archive = Archive(stack.data_dir / "archive", log.stream)
+        reader = log.read([], 0)
+        events = [recorded async for recorded in read_all(reader)]
+        await reader.close()
+    for task, one in zip(tasks, stories, strict=True):
+        lines = one["lines"]
+        assert all(line["follows"] or line["context"] or line["event"] == "job.submitted" for line in lines), lines
+        assert {e.seq for e in events if getattr(e.event, "task", "") == task} <= {line["seq"] for line in lines}
+        assert any("verified" in line["words"] and "agree" in line["words"] for line in lines)
+    return stories
+
+
+async def listed(stack: Stack, job: str) -> None:
+    """Pages over archive and stream meet every event once, both ways; filters; what comes is followed."""
+    async with AsyncMesh(stack.url, stack.operator_key) as mesh:
+
+        async def walk(cursor: str, **wanted: Any) -> list[int]:
+            seqs: list[int] = []
+            at: int | None = 0 if cursor == "after" else None
+            while True:
+                page = await mesh.log(1_000, **{cursor: at}, **wanted)
+                seqs += [event["seq"] for event in page["events"]]
+                at = page["next"]
+                if at is None:
+                    return seqs
+
+        old = await walk("after", event="task.verified", job=job)
+        assert len(old) == 30 and old == sorted(old) == sorted(await walk("before", event="task.verified", job=job))
+        everything = await walk("after")
+        assert everything[: len(everything)] == list(range(1, len(everything) + 1))
+        page = await mesh.log(1, after=0, subject="task.verified.>")
+        first = page["events"][0]
+        assert first["data"]["method"] == "quorum" and first["event"] == "task.verified" and first["error"] is None
+        at_ms = first["at_ms"]
+        since = (await mesh.log(1_000, after=0, since_ms=at_ms, until_ms=at_ms + 1))["events"]
+        assert {event["at_ms"] for event in since} == {at_ms} and first["seq"] in [event["seq"] for event in since]
+        followed = []
+        async for event in mesh.follow_log(after=first["seq"] - 1, event="task.verified"):
+            followed.append(event["seq"])
+            if len(followed) == 20:
+                break
+        assert followed == (await walk("after", event="task.verified"))[:20]
+        refusals: list[tuple[dict[str, Any], str]] = [
+            ({"subject": "task.ver*.x"}, "is no pattern"),
+            ({"event": "task.sung"}, "is none of"),
+            ({"subject": "nothing.>"}, "no subject begins with"),
+            ({"job": "a b"}, "is no id of a job"),
+        ]
+        for wrong, words in refusals:
+            with pytest.raises(Refused, match=words):
+                await mesh.log(1, **wrong)
+        for task, words in (
+            ("j0-0-0-000000", "no task of this id was ever carved"),
+            (f"{job}-0-9-000000", "never had a task"),
+        ):
+            with pytest.raises(Refused, match=words):
+                await mesh.story(task)
+    async with AsyncMesh(stack.url, stack.api_key) as mesh:
+        with pytest.raises(Refused, match="needs the scope operate"):
+            await mesh.log(1)

@@ -25,6 +25,7 @@ from shardy_gateway.state import GatewayState
 router = APIRouter()
 Operator = Annotated[Caller, Depends(operator)]
 SEQ_MAX = 2**62
+STREAM_S_MAX = 3_600  # of one stream: whoever follows asks again, from where it stood
 RETRY_MS = 2_000
 STILL_S = 15.0
 BATCH_MAX = 500
@@ -107,6 +108,7 @@ async def follow_events(
     who: Operator,
     filters: Filters,
     after: Annotated[int | None, Query(ge=0, le=SEQ_MAX, description="begin after this event, not now")] = None,
+    wait: Annotated[float, Query(ge=0, le=STREAM_S_MAX, description="seconds until the stream ends")] = STREAM_S_MAX,
     last_event_id: Annotated[str, Header(description="id of the last event that was heard")] = "",
 ) -> Response:
     """Server-sent events: each event of the log as it is appended. An event's id is its sequence: with `Last-Event-ID`
@@ -119,16 +121,17 @@ async def follow_events(
             after = await state.log.last_seq()
         except (NatsError, TimeoutError, OSError):
             raise looking.lost() from None
-    return LogStream(state, who.key, filters, after)
+    return LogStream(state, who.key, filters, after, wait)
 
 
 class LogStream(StreamingResponse):
     """Counted among the key's streams until the connection is closed, however that happens."""
 
-    def __init__(self, state: GatewayState, key: str, filters: Wanted, after: int) -> None:
+    def __init__(self, state: GatewayState, key: str, filters: Wanted, after: int, wait_s: float) -> None:
         self._gates, self._key = state.gates, key
         self._gates.open_stream(key)
-        super().__init__(_followed(state, filters, after), 200, {"Cache-Control": "no-store"}, "text/event-stream")
+        events = _followed(state, filters, after, wait_s)
+        super().__init__(events, 200, {"Cache-Control": "no-store"}, "text/event-stream")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -137,15 +140,19 @@ class LogStream(StreamingResponse):
             self._gates.close_stream(self._key)
 
 
-async def _followed(state: GatewayState, filters: Wanted, after: int) -> AsyncIterator[bytes]:
+async def _followed(state: GatewayState, filters: Wanted, after: int, wait_s: float) -> AsyncIterator[bytes]:
     """A reader of its own for each follower: the flow control of the log holds back what a slow one does not take."""
     yield b"retry: %d\n\n" % RETRY_MS
     reader = state.log.read([], after)
     loop = asyncio.get_running_loop()
     told = loop.time()
+    end = told + wait_s
     try:
         while True:
-            for message in await reader.messages(BATCH_MAX, STILL_S):
+            left = end - loop.time()
+            if left <= 0 and (reader.caught_up or left < -STILL_S):
+                return
+            for message in await reader.messages(BATCH_MAX, min(max(left, 0.05), STILL_S)):
                 if filters.takes(message):
                     told = loop.time()
                     shown = msgspec.json.encode(looking.shown(message))
