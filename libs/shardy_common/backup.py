@@ -164,7 +164,7 @@ def _copy_blobs(root: Path, folder: Path, before: Manifest | None) -> dict[str, 
     index = folder / BLOBS / "packs" / "index.db"
     if not (root / "packs" / "index.db").exists():
         return files
-    index.parent.mkdir(parents=True, exist_ok=True)
+    _make(index.parent)
     index.unlink(missing_ok=True)
     with (
         contextlib.closing(sqlite3.connect(root / "packs" / "index.db", timeout=30)) as live,
@@ -270,7 +270,10 @@ def _copied_pack(path: Path, target: Path, end: int) -> Filed:
 
 
 def _make(folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    """With all folders above it that are missing, for the owner alone."""
+    if not folder.is_dir():
+        _make(folder.parent)
+        folder.mkdir(exist_ok=True, mode=0o700)
 
 
 def _below(folder: Path) -> Iterator[Path]:
