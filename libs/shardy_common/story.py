@@ -6,7 +6,7 @@ it (sessions, gateways, frauds proven elsewhere). Context is told only where som
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -31,9 +31,12 @@ class Line(msgspec.Struct, frozen=True):
     context: bool = False
 
 
-def story(task: str, events: Iterable[Recorded], *, real: bool = True) -> list[Line]:
-    """Lines in the order of the log. real: whether the job's folds took the task (shardy_common/carving.py)."""
-    teller = _Teller(task, real)
+def story(
+    task: str, events: Iterable[Recorded], *, real: bool = True, names: Mapping[str, str] | None = None
+) -> list[Line]:
+    """Lines in the order of the log. real: whether the job's folds took the task (shardy_common/carving.py); names: of
+    workers, by id."""
+    teller = _Teller(task, real, names or {})
     for recorded in sorted(events, key=lambda r: r.seq):
         teller.tell(recorded)
     return teller.lines()
@@ -57,8 +60,8 @@ class _Told(msgspec.Struct):
 
 
 class _Teller:
-    def __init__(self, task: str, real: bool) -> None:
-        self.task, self.real = task, real
+    def __init__(self, task: str, real: bool, names: Mapping[str, str]) -> None:
+        self.task, self.real, self.names = task, real, names
         self.told: dict[int, _Told] = {}
         self.began_ms: int | None = None
         self.began = 0  # where the task began: its creation, or its job's reopening
@@ -72,7 +75,6 @@ class _Teller:
         self.last_of: dict[str, int] = {}  # worker → its latest joining or leaving
         self.gateway_of: dict[str, str] = {}
         self.gateways: dict[str, int] = {}
-        self.names: dict[str, str] = {}
         self.disputed = self.verdict = self.unresolved = self.asked = 0
         self.letters: dict[str, int] = {}
 
@@ -287,7 +289,6 @@ class _Teller:
     # -- context --------------------------------------------------------------------------------------------------
 
     def worker_joined(self, event: ev.WorkerJoined, recorded: Recorded) -> None:
-        self.names[event.worker] = event.agent.split(" ")[0][:40]
         self.gateway_of[event.worker] = event.gateway
         self.last_of[event.worker] = recorded.seq
         held = f" with {len(event.held)} leases" if event.held else ""

@@ -23,6 +23,8 @@ WINDOW = 1_000  # of these, fetched at a time
 PATTERN_CHARS_MAX = 200
 BYTES_SHOWN_MAX = 512  # of a payload that is no event
 STORY_EVENTS_MAX = 2_000
+STORY_ARCHIVED_MAX = 2_000_000  # archived events that are looked through for one task
+LOOKBACK = 100_000  # events before a task began, in which its devices' sessions are looked for
 NAMES = frozenset(kind.name for kind in ev.EVENT_TYPES)
 
 
@@ -150,10 +152,10 @@ def _archived(log: JetStreamLog, extent: Extent, first: int, last: int) -> list[
         raise Refused(str(error), status=503, title="Archive missing") from None
 
 
-async def of_subject(log: JetStreamLog, pattern: str, most: int = STORY_EVENTS_MAX) -> list[Message]:
+async def of_subject(log: JetStreamLog, pattern: str, after: int = 0, most: int = STORY_EVENTS_MAX) -> list[Message]:
     """Events of one subject pattern that the stream still has, the oldest first."""
     found: list[Message] = []
-    at = 0
+    at = after
     while len(found) < most:
         messages = await direct(log, {"seq": at + 1, "batch": BATCH_MAX, "next_by_subj": pattern})
         found += messages
@@ -163,16 +165,23 @@ async def of_subject(log: JetStreamLog, pattern: str, most: int = STORY_EVENTS_M
     return found[:most]
 
 
-async def of_task(log: JetStreamLog, task: str, job: str, job_from: int, job_to: int) -> list[Recorded]:
-    """What a task's story is told of. job_from, job_to: where the job stands in the log, the last 0 while it is active:
-    so far archived events are looked for."""
+async def of_task(log: JetStreamLog, task: str, job: str, ended: bool) -> list[Recorded]:
+    """What a task's story is told of. The job's own events stay in the stream: between them, and to the end of the log
+    while the job is active, archived events are looked through."""
     extent, last = await bounds(log)
     patterns = [subjects.of_entity(entity, task) for entity in ("task", "result", "fraud")]
     patterns += [subjects.of_entity(entity, job) for entity in ("job", "canary")]
     found = {m.seq: m for pattern in patterns for m in await of_subject(log, pattern)}
-    if job_from <= extent.through and log.archive is not None:
-        wanted = Wanted(task=task)
-        old = await asyncio.to_thread(_old_of, log, extent, job_from, min(job_to or last, extent.through), wanted)
+    job_seqs = [seq for seq, m in found.items() if m.subject.startswith(b"job.")] or [1]
+    first, end = min(job_seqs), min(max(job_seqs) if ended else last, extent.through)
+    if end - first >= STORY_ARCHIVED_MAX:
+        raise Refused(
+            f"job {job} spans {end - first} archived events, too many to look through for one task: list them by parts,"
+            f" as in shardy log --task {task} --since {first} --until {first + STORY_ARCHIVED_MAX}",
+            limit=f"{STORY_ARCHIVED_MAX} events",
+        )
+    if first <= end and log.archive is not None:
+        old = await asyncio.to_thread(_old_of, log, extent, first, end, Wanted(task=task))
         found |= {m.seq: m for m in old}
     letters = [f"task-{task}"] + [f"fraud-{lease}" for lease in _leases(found.values())]
     letters += [f"poison-{seq}" for seq, m in found.items() if recorded(m).event is None]
@@ -207,15 +216,21 @@ def _leases(messages: Any) -> list[str]:
     return [event.lease for event in events if isinstance(event, ev.FraudDetected)]
 
 
+def workers_of(own: list[Recorded]) -> set[str]:
+    """Who had the task."""
+    return {x.worker for r in own if isinstance(r.event, (ev.TaskCreated, ev.TaskAssigned)) for x in r.event.leases}
+
+
 async def around(log: JetStreamLog, own: list[Recorded], convictions: list[int]) -> list[Recorded]:
     """What became of the devices that had the task, from a while before it until its end: sessions, gateways, frauds.
     convictions: where they were proven wrong elsewhere."""
-    workers = {x.worker for r in own if isinstance(r.event, (ev.TaskCreated, ev.TaskAssigned)) for x in r.event.leases}
+    workers = workers_of(own)
     end = max((r.seq for r in own), default=0)
     extent, _ = await bounds(log)
     patterns = [subjects.of_entity("worker", worker) for worker in sorted(workers)] + ["gateway.started.*"]
-    found = {m.seq: m for pattern in patterns for m in await of_subject(log, pattern) if m.seq <= end}
     begun = min((r.seq for r in own if isinstance(r.event, ev.TaskCreated)), default=end)
+    after = max(begun - LOOKBACK, 0)
+    found = {m.seq: m for pattern in patterns for m in await of_subject(log, pattern, after) if m.seq <= end}
     if begun <= extent.through and log.archive is not None:
         old = await asyncio.to_thread(_archived, log, extent, begun, min(end, extent.through, begun + SCAN_MAX))
         keep = [pattern.rpartition(".")[2] for pattern in patterns]

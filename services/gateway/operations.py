@@ -206,7 +206,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         ("bad-parameter", "too-many-streams", "try-again"),
     ),
     ("GET", "/v1/log/tasks/{task_id}"): Operation(
-        "operate", {200: Answer("the story", "TaskStory")}, ("no-such-task", "archive-missing", "try-again")
+        "operate", {200: Answer("the story", "TaskStory")}, ("refused", "no-such-task", "archive-missing", "try-again")
     ),
     ("GET", "/v1/worker/blobs/{digest}"): Operation(
         "session", _BLOB, ("bad-digest", "not-found", "bad-range"), parameters=("Range", "If-Range")

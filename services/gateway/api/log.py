@@ -30,6 +30,7 @@ RETRY_MS = 2_000
 STILL_S = 15.0
 BATCH_MAX = 500
 FRAUDS_MAX = 100
+NAME_CHARS_MAX = 40
 Job = Annotated[str, Query(max_length=128, description="events that name this job")]
 Task = Annotated[str, Query(max_length=128, description="events that name this task")]
 Worker = Annotated[str, Query(max_length=128, description="events that name this worker")]
@@ -178,7 +179,7 @@ async def task_story(request: Request, task_id: str, _who: Operator) -> dict[str
         raise Refused("no task of this id was ever carved: GET /v1/jobs/{id}/tasks lists a job's", status=404,
                       title="No such task")  # fmt: skip
     try:
-        own = await looking.of_task(state.log, task_id, job_id, job.since or 1, job.seq if job.ended else 0)
+        own = await looking.of_task(state.log, task_id, job_id, job.ended)
         about = [r for r in own if r.event is None or getattr(r.event, "task", "") == task_id]
         reopened = state.views.task(task_id)
         if not about and reopened is None:
@@ -194,5 +195,7 @@ async def task_story(request: Request, task_id: str, _who: Operator) -> dict[str
         context = await looking.around(state.log, own, frauds)
     except (NatsError, TimeoutError, OSError):
         raise looking.lost() from None
-    lines = story(task_id, own + context, real=reopened is not None)
+    known = state.views.workers
+    named = {w: known[w].agent.split(" ")[0][:NAME_CHARS_MAX] for w in looking.workers_of(own) if w in known}
+    lines = story(task_id, own + context, real=reopened is not None, names=named)
     return {"task": task_id, "job": job_id, "lines": [msgspec.to_builtins(line) for line in lines]}
