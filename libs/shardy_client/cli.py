@@ -41,7 +41,7 @@ _PANELS = {
     "Compute": (cli_compute.matmul, cli_compute.stream),
     "Look": (cli_jobs.jobs, cli_jobs.job, cli_jobs.cancel, cli_mesh.workers, cli_mesh.frauds, cli_mesh.credit),
     "Prove": (cli_jobs.receipt, cli_verify.verify),
-    "Operate": (cli_care.backup, cli_care.restore),
+    "Operate": (cli_care.backup, cli_care.restore, cli_care.blobs),
 }
 for _panel, _commands in _PANELS.items():
     for _command in _commands:

@@ -265,3 +265,29 @@ def restore(
         print_json({"data_dir": str(data_dir), "last_seq": made.last_seq, "files": len(made.files)})
     else:
         line(f"restored through event {made.last_seq}; start it with: shardy up --data-dir {data_dir}")
+
+
+@command
+def blobs(
+    older_than: Annotated[
+        str, typer.Option("--older-than", help="Jobs that ended before so long count no more.")
+    ] = "30d",
+    data_dir: DataDir = Path(".data"),
+    as_json: AsJson = False,
+) -> None:
+    """Say how much of the blob store belongs to active and recent jobs, and how much to none. Nothing is deleted.
+
+    JSON: blobs, bytes, kept_jobs, unnamed_blobs, unnamed_bytes.
+    """
+    from shardy_common.blob_usage import usage
+
+    age_s = seconds("--older-than", older_than)
+    found = _run(lambda: usage(data_dir, age_s))
+    if as_json:
+        print_json(found)
+        return
+    line(f"{found['blobs']} blobs, {number(found['bytes'])}B")
+    line(
+        f"{found['unnamed_blobs']} of them, {number(found['unnamed_bytes'])}B, are named by none of the"
+        f" {found['kept_jobs']} jobs that are active or ended within {older_than}"
+    )

@@ -51,7 +51,7 @@ TABLE: dict[str, tuple[list[str], set[str], str]] = {
 }
 # have tests of their own: test_cli_log.py, tests/connected/test_log_care.py, tests/docs/test_commands_run.py
 CARE = {"log list", "log task", "log archive", "log archives", "log verify", "log restore", "log replay"}
-ELSEWHERE = {"up", "worker", "doctor", "rebuild", "completion", "verify", "backup", "restore"} | CARE
+ELSEWHERE = {"up", "worker", "doctor", "rebuild", "completion", "verify", "backup", "restore", "blobs"} | CARE
 
 
 @pytest.fixture

@@ -81,6 +81,10 @@ async def test_archived_copied_put_back_and_replayed(tmp_path: Path, rng: np.ran
         assert verified["archived"] == report["archived"] and len(verified["files"]) == len(report["epochs"])
         replayed = (await shardy(stack, "log", "replay"))["services"]
         assert [(s["service"], s["equal"], s["error"]) for s in replayed] == [(name, True, "") for name in SERVICES]
+        counted = await shardy(stack, "blobs", "--older-than", "1h")
+        assert counted["kept_jobs"] == 3 and counted["unnamed_blobs"] == 0 < counted["blobs"]
+        aged = await shardy(stack, "blobs", "--older-than", "0s")
+        assert aged["kept_jobs"] == 0 and aged["unnamed_bytes"] == aged["bytes"] == counted["bytes"]
         async with api(stack) as http:
             shown = await seen(stack, http)
         made = await backup(stack.data_dir, tmp_path / "copy")
