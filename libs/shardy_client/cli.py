@@ -1,10 +1,21 @@
-"""The command line: `shardy`. Commands live in cli_compute, cli_jobs, cli_mesh, cli_operate, cli_verify, cli_local."""
+"""The command line: `shardy`. Commands live in cli_compute, cli_jobs, cli_mesh, cli_operate, cli_verify,
+cli_local, cli_log, cli_care."""
 
 from __future__ import annotations
 
 import typer
 
-from shardy_client import cli_completion, cli_compute, cli_jobs, cli_local, cli_mesh, cli_operate, cli_verify
+from shardy_client import (
+    cli_care,
+    cli_completion,
+    cli_compute,
+    cli_jobs,
+    cli_local,
+    cli_log,
+    cli_mesh,
+    cli_operate,
+    cli_verify,
+)
 from shardy_client.cli_common import OneLineErrors
 
 EXIT_CODES = (
@@ -30,10 +41,12 @@ _PANELS = {
     "Compute": (cli_compute.matmul, cli_compute.stream),
     "Look": (cli_jobs.jobs, cli_jobs.job, cli_jobs.cancel, cli_mesh.workers, cli_mesh.frauds, cli_mesh.credit),
     "Prove": (cli_jobs.receipt, cli_verify.verify),
+    "Operate": (cli_care.backup, cli_care.restore, cli_care.blobs),
 }
 for _panel, _commands in _PANELS.items():
     for _command in _commands:
         app.command(rich_help_panel=_panel)(_command)
+app.add_typer(cli_log.log, name="log", rich_help_panel="Operate")
 app.add_typer(cli_operate.dlq, name="dlq", rich_help_panel="Operate")
 app.add_typer(cli_operate.keys, name="keys", rich_help_panel="Operate")
 

@@ -53,7 +53,7 @@ State = Annotated[
 ]
 
 
-def _alone(ctx: typer.Context) -> bool:
+def alone(ctx: typer.Context) -> bool:
     """Whether the command stands without a subcommand. Options before one would be lost; say so."""
     if ctx.invoked_subcommand is None:
         return True
@@ -76,7 +76,7 @@ def _dlq(
     url: Url = URL,
     key: OperatorKey = None,
 ) -> None:
-    if _alone(ctx):
+    if alone(ctx):
         _list_letters(limit, before, cause, state, as_json, url, key)
 
 
@@ -187,7 +187,7 @@ def _keys(
     url: Url = URL,
     key: OperatorKey = None,
 ) -> None:
-    if _alone(ctx):
+    if alone(ctx):
         _list_keys(limit, after, as_json, url, key)
 
 

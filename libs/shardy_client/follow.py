@@ -102,3 +102,35 @@ def _status(data: str) -> Status:
     if not isinstance(status, dict) or not isinstance(status.get("state"), str):
         raise NoStream
     return status
+
+
+async def followed(
+    http: Http, path: str, after: int | None, params: dict[str, Any]
+) -> AsyncGenerator[dict[str, Any], None]:
+    """Events of a stream whose ids are sequences, without end: a stream that breaks goes on after what was heard."""
+    breaks = 0
+    while True:
+        parser, headers = EventParser(), {"Accept": "text/event-stream"}
+        more = {} if after is None else {"after": after}
+        try:
+            async with http.stream(path, answer_s=SILENCE_S, headers=headers, params={**params, **more}) as response:
+                lines = response.aiter_lines()
+                while True:
+                    async with asyncio.timeout(SILENCE_S):
+                        text = await anext(lines)
+                    found = parser.line(text)
+                    if found is None:
+                        continue
+                    value = json.loads(found[1])
+                    if found[0] == "error":
+                        raise Refused(str(value.get("detail")))
+                    breaks, after = 0, int(value["seq"])
+                    yield value
+        except (StopAsyncIteration, TimeoutError, ValueError):
+            breaks += 1
+        except MeshUnreachable:
+            breaks += 1
+            if breaks > BREAKS_MAX * len(http.urls):
+                raise
+        http.leave()
+        await asyncio.sleep(min(0.2 * 2**breaks, POLL_S_MAX))

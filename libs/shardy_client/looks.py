@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from shardy_client.errors import InvalidInput
 from shardy_client.files import whole_file
+from shardy_client.follow import followed
 from shardy_client.jobs import AsyncJob
 from shardy_client.transport import Http
 
@@ -137,6 +138,31 @@ class AsyncLooks:
         if not reason.strip() or len(reason) > REASON_CHARS_MAX:
             raise InvalidInput(f"give a reason of 1 to {REASON_CHARS_MAX} characters")
         return await self.http.json("POST", f"{_letter(entry)}/discard", json={"reason": reason})
+
+    # --- the log (operate) ----------------------------------------------------------------------------------
+
+    async def log(
+        self,
+        limit: int = 100,
+        after: int | None = None,
+        before: int | None = None,
+        since_ms: int | None = None,
+        until_ms: int | None = None,
+        **wanted: str | None,
+    ) -> dict[str, Any]:
+        """Events, newest first, or those after a sequence, oldest first (operate). wanted: subject, event, job, task,
+        worker. A page may be short or empty, and `next` still say where to go on."""
+        place = {"after": after, "before": before, "since_ms": since_ms, "until_ms": until_ms}
+        return await self._get("/v1/log", limit=limit, **place, **wanted)
+
+    async def follow_log(self, after: int | None = None, **wanted: str | None) -> AsyncIterator[dict[str, Any]]:
+        """Every event from now on, or after a sequence (operate): without end, over gateways that come and go."""
+        async for event in followed(self.http, "/v1/log/events", after, given(**wanted)):
+            yield event
+
+    async def story(self, task: str) -> dict[str, Any]:
+        """What happened to a task, in order, and why (operate): {"task", "job", "lines"}."""
+        return await self._get(f"/v1/log/tasks/{part(task, 'task id; shardy log shows them')}")
 
     # --- keys (operate; anybody may change the key that he uses) --------------------------------------------
 

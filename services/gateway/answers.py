@@ -12,6 +12,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from shardy_common import limits
 from shardy_gateway.answer_base import Count, Digest, Dtype, Kind, Ms, Next, Policy, State, Strict
 from shardy_gateway.answers_credit import Credit, Ledger, Receipt
+from shardy_gateway.answers_log import LogEvent, LogPage, TaskStory
 from shardy_gateway.answers_services import ServiceList
 
 
@@ -389,4 +390,7 @@ ALL = (
     Letter,
     LetterClosed,
     DiscardRequest,
+    LogEvent,
+    LogPage,
+    TaskStory,
 )

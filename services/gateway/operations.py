@@ -198,6 +198,17 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         ),
         {JSON: "DiscardRequest"},
     ),
+    ("GET", "/v1/log"): Operation(
+        "operate", {200: Answer("a page of events", "LogPage")}, ("bad-parameter", "archive-missing", "try-again")
+    ),
+    ("GET", "/v1/log/events"): Operation(
+        "operate",
+        {200: Answer("events (LogEvent) as they are appended, without end", media=EVENTS)},
+        ("bad-parameter", "too-many-streams", "try-again"),
+    ),
+    ("GET", "/v1/log/tasks/{task_id}"): Operation(
+        "operate", {200: Answer("the story", "TaskStory")}, ("refused", "no-such-task", "archive-missing", "try-again")
+    ),
     ("GET", "/v1/worker/blobs/{digest}"): Operation(
         "session", _BLOB, ("bad-digest", "not-found", "bad-range"), parameters=("Range", "If-Range")
     ),
@@ -227,6 +238,7 @@ TAGS = {
     "credit": "What was verified of whom.",
     "keys": "API keys: issued, rotated, revoked.",
     "dlq": "Dead letters, for operators.",
+    "log": "The event log, for operators.",
     "problems": "What refusals mean.",
     "worker": "For joined workers (protocol §3, §5).",
 }

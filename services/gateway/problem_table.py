@@ -264,8 +264,8 @@ TABLE = (
     Problem(
         "No such task",
         (404,),
-        "The job has no task of this id.",
-        "List its tasks with GET /v1/jobs/{id}/tasks.",
+        "The job has no task of this id, or there was never one.",
+        "List a job's tasks with GET /v1/jobs/{id}/tasks.",
     ),
     Problem(
         "No receipt",
@@ -278,6 +278,12 @@ TABLE = (
         (410,),
         "What the receipt would hold is no longer stored.",
         "Submit the job again.",
+    ),
+    Problem(
+        "Archive missing",
+        (503,),
+        "Events were archived, and the files that hold them are missing or were changed.",
+        "An operator puts the files back: shardy log restore FILE --into DATA_DIR.",
     ),
     Problem(
         "A fault of the mesh",

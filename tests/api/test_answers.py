@@ -198,6 +198,10 @@ async def test_answers_are_those_that_the_document_says(
     for method, path in (("GET", "/v1/dlq/{entry}"), ("POST", "/v1/dlq/{entry}/replay")):
         await call(operator, method, path, {"entry": "none"})
     await call(operator, "POST", "/v1/dlq/{entry}/discard", {"entry": "none"}, json={"reason": "x"})
+    await call(operator, "GET", "/v1/log", {})
+    await call(operator, "GET", "/v1/log", {}, params={"event": "none"})
+    await call(operator, "GET", "/v1/log/events", {}, params={"wait": 0, "after": 0})
+    await call(operator, "GET", "/v1/log/tasks/{task_id}", {"task_id": "none"})
     async with keyed(stack.url, "") as stranger:
         for _, method, path, names, more in list(calls):
             await call(stranger, method, path, names, **more)

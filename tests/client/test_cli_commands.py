@@ -49,7 +49,9 @@ TABLE: dict[str, tuple[list[str], set[str], str]] = {
     "keys rotate": (["k1", "--grace-s", "60"], ISSUED, "shown this once"),
     "keys revoke": (["k1"], {"id"}, "revoked"),
 }
-ELSEWHERE = {"up", "worker", "doctor", "rebuild", "completion", "verify"}  # have tests of their own
+# have tests of their own: test_cli_log.py, tests/connected/test_log_care.py, tests/docs/test_commands_run.py
+CARE = {"log list", "log task", "log archive", "log archives", "log verify", "log restore", "log replay"}
+ELSEWHERE = {"up", "worker", "doctor", "rebuild", "completion", "verify", "backup", "restore", "blobs"} | CARE
 
 
 @pytest.fixture

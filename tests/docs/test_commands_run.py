@@ -55,6 +55,15 @@ async def poisoned(stack: Stack, count: int) -> list[str]:
     raise AssertionError("no dead letters were written")
 
 
+async def some_task(stack: Stack) -> str:
+    """A task of a job that was computed."""
+    ones = np.ones((4, 16), np.int8)
+    async with AsyncMesh(stack.url, stack.api_key) as mesh:
+        job = await mesh.submit_matmul(ones, ones.T)
+        await job.wait(timeout_s=90)
+        return str((await mesh.tasks(job))["tasks"][0]["id"])
+
+
 async def sh(line: str, folder: Path, env: dict[str, str]) -> tuple[int, str]:
     process = await asyncio.create_subprocess_exec(
         *("bash", "-c", line),
@@ -154,10 +163,10 @@ async def test_the_calls_of_the_pages_run(stack: Stack, tmp_path: Path) -> None:
             _, said = await sh(line.replace("curl ", "curl -s -w '%{http_code}' ", 1), folder, told)
             assert said.endswith("409" if "replay" in line else "200"), f"{line}: {said}"
 
-    key = ""
+    key, task = "", await some_task(stack)
     for line in commands("docs/operate.md"):
         if line.startswith("shardy"):
-            code, said = await sh(re.sub(r"\bKEY\b", key, line), folder, env)
+            code, said = await sh(re.sub(r"\bTASK\b", task, re.sub(r"\bKEY\b", key, line)), folder, env)
             assert code == 0, f"{line}: {said}"
             if "issue" in line:
                 _, listed = await sh("shardy keys list --json", folder, env)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from shardy_gateway.api import blobs, credit, jobs, keys, letters, mesh, problems, receipts, uploads
+from shardy_gateway.api import blobs, credit, jobs, keys, letters, log, mesh, problems, receipts, uploads
 
 router = APIRouter()
-for part in (blobs, uploads, jobs, receipts, mesh, credit, keys, letters, problems):
+for part in (blobs, uploads, jobs, receipts, mesh, credit, keys, letters, log, problems):
     router.include_router(part.router)

@@ -1,0 +1,84 @@
+"""An event of the log in a line of words. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+WORDS_CHARS_MAX = 160
+Data = dict[str, Any]
+
+
+def line_of(event: Data) -> str:
+    """`<seq>  <time>  <subject>  <words>`."""
+    return f"{event.get('seq'):>9}  {moment(event.get('at_ms'))}  {event.get('subject')}  {words_of(event)}".rstrip()
+
+
+def moment(ms: Any) -> str:
+    """A time of the log, in UTC."""
+    if not isinstance(ms, int):
+        return ""
+    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S.") + f"{ms % 1000:03d}"
+
+
+def words_of(event: Data) -> str:
+    """What the subject does not say."""
+    data = event.get("data")
+    if not isinstance(data, dict):
+        return f"cannot be read: {event.get('error') or ''}"[:WORDS_CHARS_MAX]
+    make = _WORDS.get(str(event.get("event")))
+    try:
+        text = make(data) if make is not None else _plain(data)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        text = _plain(data)  # of a version that this one does not know
+    return " ".join(text.split())[:WORDS_CHARS_MAX]
+
+
+def _plain(data: Data) -> str:
+    parts = (f"{name} {value}" for name, value in data.items() if name != "e" and isinstance(value, str | int | float))
+    return ", ".join(parts)
+
+
+def _digest(data: Data, name: str = "digest") -> str:
+    return str(data.get(name, ""))[:12]
+
+
+def _end(worker: Any) -> str:
+    return f"…{str(worker)[-6:]}"
+
+
+def _leases(data: Data) -> str:
+    return ", ".join(_end(lease["worker"]) for lease in data["leases"])
+
+
+def _tile(data: Data) -> str:
+    tile = data["tile"]
+    row0, rows, col0, cols = tile if isinstance(tile, list) else (tile[n] for n in ("row0", "rows", "col0", "cols"))
+    return f"rows {row0}–{row0 + rows - 1}, columns {col0}–{col0 + cols - 1}"
+
+
+_WORDS: dict[str, Callable[[Data], str]] = {
+    "job.submitted": lambda d: f"{d['spec']['kind']}, policy {d['spec']['policy']}, by {d['requester']}",
+    "job.completed": lambda d: f"{d['cells']} cells in {d['tasks']} tasks",
+    "job.failed": lambda d: str(d["cause"]),
+    "job.cancelled": lambda d: f"by {d['by']}",
+    "job.reopened": lambda d: f"through letter {d['entry']}, {len(d['tasks'])} tiles missing",
+    "task.created": lambda d: f"{_tile(d)} to {_leases(d)}",
+    "task.assigned": lambda d: f"{d['cause']}: to {_leases(d)}",
+    "task.expired": lambda d: f"{d['cause']}: {len(d['leases'])} leases",
+    "task.disputed": lambda d: f"{len(d['votes'])} different results, {d['need']} more wanted",
+    "task.verified": lambda d: f"{d['method']}: {_digest(d)} of {', '.join(map(_end, d['workers']))}",
+    "task.unresolved": lambda d: str(d["cause"]),
+    "result.submitted": lambda d: f"{_digest(d)} of {_end(d['worker'])}, {d['size']} bytes in {d['ms']:.0f} ms",
+    "result.failed": lambda d: f"{d['code']} by {_end(d['worker'])} {d['message']}",
+    "fraud.detected": lambda d: f"{_end(d['worker'])}: {_digest(d)} is wrong in row {d['row']} ({d['method']})",
+    "worker.joined": lambda d: f"{d['agent']} at {d['gateway']}, {d['probe']['gops']:g} GOPS",
+    "worker.tiered": lambda d: f"{d['tier']}, {d['max_leases']} leases",
+    "worker.left": lambda d: str(d["cause"]),
+    "dlq.recorded": lambda d: f"{d['cause']}: {d['subject_of']} (event {d['seq_of']})",
+    "dlq.replayed": lambda d: f"by {d['by']}: {d['outcome']}",
+    "dlq.discarded": lambda d: f"by {d['by']}: {d['reason']}",
+    "key.issued": lambda d: f"{d['label']!r} ({', '.join(d['scopes'])}) by {d['by']}",
+    "key.revoked": lambda d: f"by {d['by']}, ends {moment(d['at_ms'])}",
+}
