@@ -47,12 +47,13 @@ class MatchmakerCore:
             job = _job(body)
             fold.jobs[job.id] = job
             fold.tasks_of[job.id] = set()
+            fold.fresh[job.id] = None
+            fold.look_for_end(job)
         for (body,) in projection.rows("SELECT body FROM tasks WHERE active = 1 ORDER BY id"):
             task = _task(body)
             fold.tasks[task.id] = task
             fold.tasks_of[task.job].add(task.id)
-            if task.counting < task.need:
-                fold.wanting[task.id] = None
+            fold.weigh(task)
             if task.lone:
                 (lease,) = task.leases.values()
                 fold.book.lone[task.id] = (lease.worker, task.ops)

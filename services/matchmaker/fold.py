@@ -40,7 +40,11 @@ class Fold:
         self.dead_tasks: dict[str, TaskState] = {}  # left memory since the last commit
         self.dead_jobs: dict[str, JobState] = {}
         self.tasks_of: dict[str, set[str]] = {}
-        self.wanting: dict[str, None] = {}  # tasks with fewer counting leases than needed, oldest first
+        self.wanting: dict[str, str] = {}  # tasks with fewer counting leases than needed, oldest first → requester
+        self.wanting_of: dict[str, dict[str, None]] = {}  # the same by requester
+        self.unjudged: dict[str, None] = {}  # tasks that wait for nobody's answer any more, only for a verdict
+        self.fresh: dict[str, None] = {}  # jobs that came, or came back, since the last decision
+        self.ending: dict[str, None] = {}  # jobs whose end is to be proposed
         self.untiered: dict[str, None] = {}
         self.book = trust.Book()
         self.incoming: dict[str, list[str]] = {}  # worker → leases lost at its latest join
@@ -59,6 +63,7 @@ class Fold:
             event.job, recorded.seq, event.spec, event.requester, rows * cols, recorded.trace
         )
         self.tasks_of[event.job] = set()
+        self.fresh[event.job] = None
         self.touched["jobs"].add(event.job)
 
     def _job_ended(self, event: Any, _recorded: Recorded) -> None:
@@ -66,6 +71,8 @@ class Fold:
         if job is None:
             return
         self.dead_jobs[event.job] = job
+        self.fresh.pop(event.job, None)
+        self.ending.pop(event.job, None)
         for task_id in self.tasks_of.pop(event.job, set()):
             self._drop_task(task_id)
 
@@ -89,6 +96,7 @@ class Fold:
         )
         self.dead_jobs.pop(event.job, None)
         self.tasks_of[event.job] = set()
+        self.fresh[event.job] = None
         self.touched["jobs"].add(event.job)
         need = kinds.answers_wanted(event.spec)
         for task_id, tile in event.tasks:
@@ -97,6 +105,11 @@ class Fold:
             self.dead_tasks.pop(task_id, None)
             self.tasks_of[event.job].add(task_id)
             self._lend(task, [], recorded.at_ms)
+        self.look_for_end(self.jobs[event.job])
+
+    def look_for_end(self, job: JobState) -> None:
+        if job.failing or job.cells_done >= job.cells:
+            self.ending[job.id] = None
 
     # -- tasks ----------------------------------------------------------------------------------------------------
 
@@ -148,7 +161,7 @@ class Fold:
             # never fewer than the policy wants: voices that were counted when the dispute was written may be silenced
             task.need = max(task.answered + event.need, kinds.answers_wanted(self.jobs[task.job].spec))
             self.touched["tasks"].add(task.id)
-            self._weigh(task)
+            self.weigh(task)
 
     def _task_verified(self, event: ev.TaskVerified, recorded: Recorded) -> None:
         self.book.verified(event.task, event.workers, event.method, event.ops, recorded.at_ms)
@@ -158,11 +171,13 @@ class Fold:
             self.touched["jobs"].add(event.job)
             self.tasks_of[event.job].discard(event.task)
             self._drop_task(event.task)
+            self.look_for_end(job)
 
     def _task_unresolved(self, event: ev.TaskUnresolved, _recorded: Recorded) -> None:
         job = self.jobs.get(event.job)
         if job is not None and event.task in self.tasks:  # not one of those that a reopened job left behind
             job.failing = event.cause
+            self.ending[job.id] = None
             self.touched["jobs"].add(event.job)
             self.tasks_of[event.job].discard(event.task)
             self._drop_task(event.task)
@@ -214,7 +229,7 @@ class Fold:
         worker."""
         for task_id in self.book.held_alone(worker):
             self._share(self.tasks[task_id])
-            self._weigh(self.tasks[task_id])
+            self.weigh(self.tasks[task_id])
         for task in self.tasks.values():
             for lease_id, lease in task.leases.items():
                 if lease.worker == worker and lease.state == ANSWERED:
@@ -286,7 +301,7 @@ class Fold:
                 worker.queued_ops += task.ops
                 self.touched["workers"].add(worker.id)
         self.touched["tasks"].add(task.id)
-        self._weigh(task)
+        self.weigh(task)
 
     def _end_lease(self, task: TaskState, lease_id: str, state: str) -> None:
         lease = task.leases.get(lease_id)
@@ -297,7 +312,7 @@ class Fold:
         if state != ANSWERED:
             self._share(task)
         self.touched["tasks"].add(task.id)
-        self._weigh(task)
+        self.weigh(task)
 
     def _unlease(self, worker_id: str, lease_id: str, ops: int) -> None:
         worker = self.workers.get(worker_id)
@@ -313,11 +328,29 @@ class Fold:
             self.touched["tasks"].add(task.id)
             self.book.release(task.id)
 
-    def _weigh(self, task: TaskState) -> None:
+    def weigh(self, task: TaskState) -> None:
+        """File the task among those that want further leases, or that only want a verdict, or neither."""
         if task.counting < task.need:
-            self.wanting[task.id] = None
+            self.want(task)
+            self.unjudged.pop(task.id, None)
+            return
+        if task.id in self.wanting:
+            self._unwant(task.id)
+        if any(lease.state == LIVE for lease in task.leases.values()):
+            self.unjudged.pop(task.id, None)
         else:
-            self.wanting.pop(task.id, None)
+            self.unjudged[task.id] = None
+
+    def want(self, task: TaskState) -> None:
+        if task.id not in self.wanting:
+            requester = self.wanting[task.id] = self.jobs[task.job].requester
+            self.wanting_of.setdefault(requester, {})[task.id] = None
+
+    def _unwant(self, task_id: str) -> None:
+        requester = self.wanting.pop(task_id)
+        del self.wanting_of[requester][task_id]
+        if not self.wanting_of[requester]:
+            del self.wanting_of[requester]
 
     def _drop_task(self, task_id: str) -> None:
         task = self.tasks.pop(task_id, None)
@@ -328,7 +361,9 @@ class Fold:
                 self._unlease(lease.worker, lease_id, task.ops)
         if task.lone:
             self.book.release(task_id)
-        self.wanting.pop(task_id, None)
+        if task_id in self.wanting:
+            self._unwant(task_id)
+        self.unjudged.pop(task_id, None)
         self.dead_tasks[task_id] = task
 
 
