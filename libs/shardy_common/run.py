@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from shardy_common.config import Settings, configure_logging
-from shardy_common.log import JetStreamLog
+from shardy_common.log import JetStreamLog, StreamLimits
 from shardy_common.presence import Presence
 from shardy_common.service import FoldLoop
 from shardy_common.slots import SlotError, SomeSettings, settle
@@ -69,6 +69,7 @@ async def open_log(settings: Settings, service: str) -> JetStreamLog:
         user=settings.nats_user,
         password=settings.password,
         replicas=settings.stream_replicas,
+        limits=StreamLimits(settings.log_bytes_max, settings.log_events_max),
     )
 
 

@@ -16,7 +16,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
-from shardy_common.log import Append, Appended, Conflict, Outcome, Projection, Recorded
+from shardy_common.log import Append, Appended, Conflict, Full, Outcome, Projection, Recorded
 from shardy_common.presence import Presence
 from shardy_common.wire import subjects
 from shardy_common.wire.events import DlqRecorded
@@ -29,6 +29,8 @@ REST_S = 0.003
 POISON_BYTES_MAX = 512  # of the undecodable bytes, kept as evidence; all of them stay in the log
 POISON_ERROR_CHARS_MAX = 500
 IN_FLIGHT_APPENDS_MAX = 16_000
+CONFLICT_S = 0.02
+FULL_S, FULL_S_MAX = 0.25, 8.0  # how long nothing is proposed to a full log: twice as long each time
 log = logging.getLogger("shardy.service")
 
 
@@ -91,6 +93,8 @@ class FoldLoop:
         self._uncommitted = 0
         self._last_seq = projection.checkpoint
         self._commit_at = 0.0
+        self._fulls = 0  # times in a row that the log was full
+        self._held_until = 0.0
 
     async def run(self) -> None:
         self.core.load(self.projection)
@@ -120,7 +124,8 @@ class FoldLoop:
             self.live.set()
         if self._beside is not None and self.live.is_set():
             await self._beside()
-        if self._react is not None and self.live.is_set() and self._in_flight < IN_FLIGHT_APPENDS_MAX:
+        may_propose = self._in_flight < IN_FLIGHT_APPENDS_MAX and time.monotonic() >= self._held_until
+        if self._react is not None and self.live.is_set() and may_propose:
             await self._react()
         if len(events) > BUSY_EVENTS:
             await asyncio.sleep(REST_S)
@@ -171,6 +176,7 @@ class FoldLoop:
             self._in_flight -= len(items)
         refused = 0
         again: list[Append] = []
+        delay_s = self._look_for_room(outcomes)
         for item, outcome in zip(items, outcomes, strict=True):
             accepted = isinstance(outcome, Appended)
             refused += not accepted
@@ -184,9 +190,23 @@ class FoldLoop:
         self.appended += len(items) - refused
         if refused:
             self.conflicts += refused
-            await asyncio.sleep(0.02)  # let the events that won be read before deciding again
+            await asyncio.sleep(delay_s)  # let the events that won be read before deciding again
             self.propose(again)
             self.wake()
+
+    def _look_for_room(self, outcomes: list[Outcome]) -> float:
+        """Seconds to wait before what was refused is decided again: longer each time that the log is full."""
+        if not any(isinstance(outcome, Full) for outcome in outcomes):
+            if any(isinstance(outcome, Appended) for outcome in outcomes):
+                self._fulls = 0
+            return CONFLICT_S
+        now = time.monotonic()
+        if now >= self._held_until:  # several batches may hear of it at once
+            self._fulls += 1
+            self._held_until = now + min(FULL_S * 2 ** (self._fulls - 1), FULL_S_MAX)
+            if self._fulls == 1:
+                log.error("%s: the log is full; waiting for room (SHARDY_LOG_BYTES_MAX, docs/operate.md)", self.name)
+        return self._held_until - now
 
     def wake(self) -> None:
         """React soon, without waiting for the next event or tick."""
@@ -279,4 +299,5 @@ class FoldLoop:
             "conflicts": self.conflicts,
             "poisoned": self.poisoned,
             "in_flight": self._in_flight,
+            "log_full": self._fulls,
         }

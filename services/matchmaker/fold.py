@@ -263,7 +263,7 @@ class Fold:
         self.touched["workers"].add(event.worker)
         self.untiered[event.worker] = None
         held = set(event.held)
-        worker.lost = [lease for lease in worker.leases if lease not in held]
+        worker.lost = sorted(lease for lease in worker.leases if lease not in held)  # the same after a restart
         self.incoming[event.worker] = list(worker.lost)
 
     def _worker_tiered(self, event: ev.WorkerTiered, _recorded: Recorded) -> None:

@@ -261,7 +261,7 @@ def plant_room_is_counted_by_the_log_alone(patch: pytest.MonkeyPatch) -> None:
 
 # seeds within which each must be found, of storms in which replicas share the work
 PLANTED_SHARED = {
-    plant_what_others_leave_is_not_looked_at: 200,
+    plant_what_others_leave_is_not_looked_at: 400,
     plant_the_old_view_is_remembered: 40,
     plant_room_is_counted_by_the_log_alone: 40,
     plant_no_expectation_on_verdicts: 60,

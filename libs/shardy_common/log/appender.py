@@ -15,12 +15,14 @@ import msgspec
 from nats.aio.subscription import Subscription
 
 from shardy_common.log.client import LogClient, hpub
-from shardy_common.log.types import Append, Appended, Conflict, Outcome, Unknown
+from shardy_common.log.stream import is_full
+from shardy_common.log.types import Append, Appended, Conflict, Full, Outcome, Unknown
 from shardy_common.tracing import new_traceparent
 from shardy_common.wire.events import encode
 
 _WRONG_LAST_SEQUENCE = (10071, 10164)  # by subject; the second code is newer servers' constant of the same refusal
 IN_FLIGHT_MAX = 20_000
+IN_FLIGHT_BYTES_MAX = 64 * 1024 * 1024  # and one batch: what the connection may hold while the server is slow
 
 
 class _Error(msgspec.Struct):
@@ -47,10 +49,17 @@ class Appender:
         self._inbox = f"_INBOX.{secrets.token_hex(8)}."
         self._waiting: dict[str, asyncio.Future[Outcome]] = {}
         self._next = 0
-        self._slots = asyncio.Semaphore(IN_FLIGHT_MAX)
+        self._bytes = 0
+        self._room = asyncio.Event()
         self._subscription: Subscription | None = None
         self.conflicts = 0
         self.appended = 0
+        self.full = 0
+
+    @property
+    def in_flight(self) -> int:
+        """Appends that wait for an answer."""
+        return len(self._waiting)
 
     async def start(self) -> None:
         self._subscription = await self._client.subscribe_raw(self._inbox + "*", self._answered)
@@ -68,6 +77,11 @@ class Appender:
         return outcomes
 
     async def _append_some(self, items: Sequence[Append]) -> list[Outcome]:
+        while self._waiting and (
+            len(self._waiting) + len(items) > IN_FLIGHT_MAX or self._bytes > IN_FLIGHT_BYTES_MAX
+        ):
+            self._room.clear()
+            await self._room.wait()
         loop = asyncio.get_running_loop()
         tokens: list[str] = []
         futures: list[asyncio.Future[Outcome]] = []
@@ -80,6 +94,8 @@ class Appender:
             tokens.append(token)
             futures.append(future)
             commands.append(hpub(item.event.subject, self._inbox + token, _headers(item), encode(item.event)))
+        size = sum(map(len, commands))
+        self._bytes += size
         try:
             await self._client.send_raw(commands)
             pending = [f for f in futures if not f.done()]
@@ -88,6 +104,8 @@ class Appender:
         finally:
             for token in tokens:
                 self._waiting.pop(token, None)
+            self._bytes -= size
+            self._room.set()
         return [f.result() if f.done() else Unknown("no answer from the log in time") for f in futures]
 
     def _lost(self) -> None:
@@ -110,6 +128,9 @@ class Appender:
         elif ack.error.err_code in _WRONG_LAST_SEQUENCE:
             self.conflicts += 1
             future.set_result(Conflict(ack.error.description))
+        elif is_full(ack.error.err_code):
+            self.full += 1
+            future.set_result(Full(ack.error.description))
         else:
             future.set_result(Unknown(f"{ack.error.err_code}: {ack.error.description}"))
 

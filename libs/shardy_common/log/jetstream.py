@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import logging
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -15,10 +16,22 @@ from shardy_common.errors import Refused
 from shardy_common.log.appender import Appender
 from shardy_common.log.client import LogClient, connect, header_value
 from shardy_common.log.reader import JetStreamReader, recorded
+from shardy_common.log.stream import (
+    BYTES_MIN,
+    MANAGED,
+    OUT_OF_STORAGE,
+    LogRoom,
+    StreamLimits,
+    config_of,
+    room_of,
+    updated,
+)
 from shardy_common.log.types import Append, Outcome, Recorded
 from shardy_common.wire import subjects
 
 FOUND_MAX = 10_000
+IN_USE = 10058  # a stream of this name is there
+log = logging.getLogger("shardy.log")
 
 
 class JetStreamLog:
@@ -39,18 +52,20 @@ class JetStreamLog:
         password: str = "",
         stream: str = subjects.STREAM,
         replicas: int = 1,
+        limits: StreamLimits | None = None,
     ) -> JetStreamLog:
-        """Connect (waiting for the server as long as it takes) and make sure that the stream exists."""
+        """Connect (waiting for the server as long as it takes) and make sure that the stream exists. limits: what it
+        may hold; None: as it is, or the default for a new one."""
         while True:
             try:
                 client = await connect(url, name=name, user=user, password=password)
                 break
             except (NatsError, OSError):
                 await asyncio.sleep(0.2)
-        log = cls(client, stream)
-        await log.appender.start()
-        await log._ensure_stream(replicas)
-        return log
+        opened = cls(client, stream)
+        await opened.appender.start()
+        await opened._ensure_stream(replicas, limits)
+        return opened
 
     async def append(self, items: Sequence[Append]) -> list[Outcome]:
         return await self.appender.append(items)
@@ -95,58 +110,57 @@ class JetStreamLog:
         await self.appender.close()
         await self.client.close()
 
-    async def _ensure_stream(self, replicas: int) -> None:
-        config = {
-            "name": self.stream,
-            "subjects": subjects.STREAM_SUBJECTS,
-            "retention": "limits",
-            "storage": "file",
-            "discard": "old",
-            "duplicate_window": int(120e9),
-            "num_replicas": replicas,
-            "allow_direct": True,
-            "deny_delete": True,
-            "max_msg_size": 1024 * 1024,
-        }
-        await self.make_stream(config)
+    async def room(self) -> LogRoom:
+        """How full the stream is."""
+        reply = await self.client.request(f"$JS.API.STREAM.INFO.{self.stream}", b"", timeout=5)
+        return room_of(json.loads(reply.data))
 
-    async def make_stream(self, config: dict[str, Any]) -> None:
-        """Make a stream if it is missing, however long that takes; one that is there takes missing subjects."""
+    async def _ensure_stream(self, replicas: int, limits: StreamLimits | None = None) -> None:
+        managed = MANAGED if limits is not None else ()
+        await self.make_stream(config_of(self.stream, replicas, limits or StreamLimits()), managed)
+
+    async def make_stream(self, config: dict[str, Any], managed: tuple[str, ...] = ()) -> None:
+        """Make a stream if it is missing, however long that takes; one that is there takes missing subjects, and the
+        fields in `managed`."""
         while True:
-            try:
-                reply = await self.client.request(
-                    f"$JS.API.STREAM.CREATE.{config['name']}", json.dumps(config).encode(), timeout=5
-                )
-            except (NatsError, TimeoutError, OSError):
-                await asyncio.sleep(0.2)
-                continue
-            error = json.loads(reply.data).get("error")
+            reply = await self._ask(f"STREAM.CREATE.{config['name']}", config)
+            error = reply.get("error")
             if error is None:
                 return
-            if error.get("err_code") == 10058:  # the name is in use: it is there already, perhaps of an earlier version
-                if await self._widen(config):
+            if error.get("err_code") == IN_USE:  # it is there already, perhaps of an earlier version
+                if await self._update(config, managed):
                     return
-                continue
-            if error.get("code") == 503:
+            elif error.get("err_code") in OUT_OF_STORAGE and config.get("max_bytes", 0) > BYTES_MIN:
+                config = {**config, "max_bytes": max(config["max_bytes"] // 2, BYTES_MIN)}
+                log.warning("nats-server has no room for so large a log: trying %d bytes", config["max_bytes"])
+            elif error.get("code") == 503:
                 await asyncio.sleep(0.2)
-                continue
-            raise RuntimeError(f"the log refused to make its stream: {error.get('description')}")
+            else:
+                raise RuntimeError(f"the log refused to make its stream: {error.get('description')}")
 
-    async def _widen(self, config: dict[str, Any]) -> bool:
-        """Let a stream that an earlier version made take the subjects that came since. False: ask again."""
-        try:
-            info = await self.client.request(f"$JS.API.STREAM.INFO.{config['name']}", b"", timeout=5)
-            have = json.loads(info.data).get("config", {})
-            if not set(config["subjects"]) - set(have.get("subjects", ())):
-                return bool(have)
-            wanted = {**have, "subjects": sorted({*have["subjects"], *config["subjects"]})}
-            reply = await self.client.request(
-                f"$JS.API.STREAM.UPDATE.{config['name']}", json.dumps(wanted).encode(), timeout=5
-            )
-        except (NatsError, TimeoutError, OSError):
-            await asyncio.sleep(0.2)
+    async def _update(self, config: dict[str, Any], managed: tuple[str, ...]) -> bool:
+        """Let a stream that an earlier version made, or other settings, be as this one. False: ask again."""
+        have = (await self._ask(f"STREAM.INFO.{config['name']}")).get("config")
+        if not have:
             return False
-        error = json.loads(reply.data).get("error")
+        wanted = updated(have, config, managed)
+        if wanted is None:
+            return True
+        error = (await self._ask(f"STREAM.UPDATE.{config['name']}", wanted)).get("error")
+        if error is not None and error.get("code") != 503 and wanted.get("subjects") == have.get("subjects"):
+            log.warning("the log keeps its limits, others were refused: %s", error.get("description"))
+            return True
         if error is not None and error.get("code") != 503:
             raise RuntimeError(f"the log refused new subjects in its stream: {error.get('description')}")
         return error is None
+
+    async def _ask(self, what: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        """The server's answer; no answer is an error 503 too, after a moment."""
+        try:
+            payload = json.dumps(body).encode() if body else b""
+            reply = await self.client.request(f"$JS.API.{what}", payload, timeout=5)
+        except (NatsError, TimeoutError, OSError):
+            await asyncio.sleep(0.2)
+            return {"error": {"code": 503}}
+        answer: dict[str, Any] = json.loads(reply.data)
+        return answer

@@ -45,7 +45,15 @@ class Unknown:
     detail: str = ""
 
 
-Outcome = Appended | Conflict | Unknown
+@dataclass(slots=True, frozen=True)
+class Full:
+    """The log has no room, and took nothing. Wait longer each time: it goes on when the limit is raised, or the log is
+    archived."""
+
+    detail: str = ""
+
+
+Outcome = Appended | Conflict | Unknown | Full
 
 
 @dataclass(slots=True)
