@@ -96,6 +96,11 @@ class FoldLoop:
         self._fulls = 0  # times in a row that the log was full
         self._held_until = 0.0
 
+    @property
+    def lag(self) -> int:
+        """Events that are in the log, as far as was heard, and not folded yet."""
+        return self._reader.lag if self._reader is not None else 0
+
     async def run(self) -> None:
         self.core.load(self.projection)
         self._reader = self.log.read(self.core.filters, self.projection.checkpoint)

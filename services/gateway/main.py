@@ -10,6 +10,7 @@ from shardy_common.wire.frame import FRAME_BYTES_MAX
 from shardy_gateway.app import make_app
 from shardy_gateway.config import GatewaySettings
 from shardy_gateway.http_head import BoundedHttp
+from shardy_gateway.socket_head import BoundedSocket
 
 
 def main() -> None:
@@ -22,7 +23,7 @@ def main() -> None:
         host=settings.host,
         port=settings.port,
         http=BoundedHttp,
-        ws="websockets-sansio",
+        ws=BoundedSocket,
         ws_max_size=FRAME_BYTES_MAX + 1024,
         ws_per_message_deflate=False,
         ws_ping_interval=20,

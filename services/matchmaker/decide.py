@@ -158,7 +158,7 @@ class Matchmaker:
             doomed.setdefault(task_id, (cause, []))[1].append(lease_id)
 
         for worker_id, lost in self.fold.incoming.items():
-            worker = self.fold.workers.get(worker_id)
+            worker = self.fold.workers.find(worker_id)
             for lease_id in lost:
                 if worker is not None and lease_id in worker.leases:
                     doom(lease_id, worker.leases[lease_id], "lost")

@@ -101,9 +101,9 @@ class Turns:
         names = {*self._queues, *others}
         least = self._now - CREDIT_TASKS * self.largest
         # who has no jobs keeps its tag until it has paid for what it got, and then starts anew from where others are
-        self._tags = {
-            who: max(tag, least) for who, tag in self._tags.items() if who in names or tag > self._now
-        } | {who: self._now for who in names if who not in self._tags}
+        self._tags = {who: max(tag, least) for who, tag in self._tags.items() if who in names or tag > self._now} | {
+            who: self._now for who in names if who not in self._tags
+        }
         return Round(self, names)
 
     def _served(self, requester: str, work: float) -> None:

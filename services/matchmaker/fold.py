@@ -11,6 +11,7 @@ from typing import Any
 
 from shardy_common import kinds, limits, trust
 from shardy_common.log import Recorded
+from shardy_common.shelf import Shelf
 from shardy_common.wire import events as ev
 from shardy_matchmaker import reliability
 from shardy_matchmaker.state import (
@@ -32,7 +33,7 @@ LEARNING_MS_MIN = 20.0  # a shorter task says more about overheads than about sp
 
 class Fold:
     def __init__(self) -> None:
-        self.workers: dict[str, WorkerState] = {}
+        self.workers: Shelf[WorkerState] = Shelf()
         self.jobs: dict[str, JobState] = {}
         self.tasks: dict[str, TaskState] = {}
         self.ended: dict[str, str] = {}  # jobs ended since the last commit, with how
@@ -148,7 +149,7 @@ class Fold:
             for lease in event.leases:
                 if lease in task.leases and task.leases[lease].state == LIVE:  # not if its result came first
                     self._end_lease(task, lease, EXPIRED)
-                    worker = self.workers.get(task.leases[lease].worker)
+                    worker = self.workers.find(task.leases[lease].worker)
                     if event.cause == "deadline" and worker is not None:
                         reliability.ran_out(worker, task.leases[lease].lent_ms, recorded.at_ms)
                         self.touched["workers"].add(worker.id)
@@ -189,7 +190,7 @@ class Fold:
         lease = task.leases.get(event.lease)
         if lease is None or lease.worker != event.worker or lease.state in (ANSWERED, FRAUD):
             return
-        worker = self.workers.get(event.worker)
+        worker = self.workers.find(event.worker)
         if self.book.convicted(event.worker):
             self._end_lease(task, event.lease, FRAUD)
             return
@@ -213,7 +214,7 @@ class Fold:
             self._end_lease(task, event.lease, FAILED)
 
     def _fraud_detected(self, event: ev.FraudDetected, _recorded: Recorded) -> None:
-        worker = self.workers.get(event.worker)
+        worker = self.workers.find(event.worker)
         if worker is not None:
             worker.banned = True
             self.touched["workers"].add(worker.id)
@@ -238,7 +239,7 @@ class Fold:
     # -- workers --------------------------------------------------------------------------------------------------
 
     def _worker_joined(self, event: ev.WorkerJoined, _recorded: Recorded) -> None:
-        before = self.workers.get(event.worker)
+        before = self.workers.find(event.worker)
         claimed = believable_gops(event.probe.gops, PROBE_OPS, event.probe.gateway_ms)
         gops = reliability.speed_at_join(claimed, before)
         worker = WorkerState(
@@ -267,14 +268,14 @@ class Fold:
         self.incoming[event.worker] = list(worker.lost)
 
     def _worker_tiered(self, event: ev.WorkerTiered, _recorded: Recorded) -> None:
-        worker = self.workers.get(event.worker)
+        worker = self.workers.find(event.worker)
         if worker is not None and worker.session == event.session:
             worker.tier, worker.max_leases = event.tier, event.max_leases
             self.untiered.pop(event.worker, None)
             self.touched["workers"].add(event.worker)
 
     def _worker_left(self, event: ev.WorkerLeft, recorded: Recorded) -> None:
-        worker = self.workers.get(event.worker)
+        worker = self.workers.find(event.worker)
         if worker is None or worker.session != event.session:
             return
         worker.present = False
@@ -293,7 +294,7 @@ class Fold:
 
     def _lend(self, task: TaskState, leases: list[ev.Lease], at_ms: int) -> None:
         for lease in leases:
-            worker = self.workers.get(lease.worker)
+            worker = self.workers.find(lease.worker)
             address = worker.address if worker else ""
             task.leases[lease.id] = LeaseState(lease.worker, address, lease.deadline_ms, LIVE, at_ms)
             if worker is not None:
@@ -315,7 +316,7 @@ class Fold:
         self.weigh(task)
 
     def _unlease(self, worker_id: str, lease_id: str, ops: int) -> None:
-        worker = self.workers.get(worker_id)
+        worker = self.workers.find(worker_id)
         if worker is not None and worker.leases.pop(lease_id, None) is not None:
             worker.queued_ops -= ops
             self.touched["workers"].add(worker_id)

@@ -20,9 +20,12 @@ UPDATES: dict[str, tuple[dict[str, Any], dict[str, Any] | None]] = {
     "a stream that dropped its oldest": ({**HAVE, "discard": "old"}, HAVE),
     "without limits": ({**HAVE, "max_bytes": -1, "max_msgs": -1, "max_consumers": -1}, HAVE),
     "a larger one": ({**HAVE, "max_bytes": 9_999}, HAVE),
-    "subjects that came since": ({**HAVE, "subjects": WANT["subjects"][1:]}, {**HAVE, "subjects": sorted(WANT["subjects"])}),
+    "subjects that came since": (
+        {**HAVE, "subjects": WANT["subjects"][1:]},
+        {**HAVE, "subjects": sorted(WANT["subjects"])},
+    ),
     "subjects of a newer version": ({**HAVE, "subjects": [*WANT["subjects"], "new.*.*"]}, None),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("what", UPDATES)

@@ -1,4 +1,4 @@
-"""Whose work is lent next: shares of requesters, turns of their jobs, and that nobody waits for ever or keeps others."""
+"""Whose work is lent next: shares of requesters, turns of their jobs, and that nobody is kept waiting by others."""
 
 from __future__ import annotations
 
@@ -260,7 +260,9 @@ def test_retries_count_as_the_work_that_they_are() -> None:
                     mesh.add(ev.TaskExpired(task.id, task.job, [lease], "lost"))
                 else:
                     mesh.add(result(task.id, int(lease.rpartition("-")[2]), state.worker, job=task.job))
-                    mesh.add(ev.TaskVerified(task.id, task.job, task.tile, "aa", 1, [state.worker], "audit", 2, task.ops))
+                    mesh.add(
+                        ev.TaskVerified(task.id, task.job, task.tile, "aa", 1, [state.worker], "audit", 2, task.ops)
+                    )
     assert got["lucky"] >= 0.45 * got.total()
 
 

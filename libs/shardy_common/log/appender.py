@@ -77,9 +77,7 @@ class Appender:
         return outcomes
 
     async def _append_some(self, items: Sequence[Append]) -> list[Outcome]:
-        while self._waiting and (
-            len(self._waiting) + len(items) > IN_FLIGHT_MAX or self._bytes > IN_FLIGHT_BYTES_MAX
-        ):
+        while self._waiting and (len(self._waiting) + len(items) > IN_FLIGHT_MAX or self._bytes > IN_FLIGHT_BYTES_MAX):
             self._room.clear()
             await self._room.wait()
         loop = asyncio.get_running_loop()

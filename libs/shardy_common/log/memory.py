@@ -10,8 +10,8 @@ from shardy_common.wire.events import Event, decode, encode
 
 
 class MemoryLog:
-    """now_ms: the log's clock. Events pass through their codec, so what can't be encoded fails here too. events_max: how
-    many it takes, 0 for any number; it may be changed at any time."""
+    """now_ms: the log's clock. Events pass through their codec, so what can't be encoded fails here too. events_max:
+    how many it takes, 0 for any number; it may be changed at any time."""
 
     def __init__(self, now_ms: Callable[[], int], events_max: int = 0) -> None:
         self._now_ms = now_ms
@@ -69,6 +69,10 @@ class MemoryReader:
     @property
     def caught_up(self) -> bool:
         return self._at >= len(self._log.events)
+
+    @property
+    def lag(self) -> int:
+        return len(self._log.events) - self._at
 
     def take(self, max_events: int) -> list[Recorded]:
         out: list[Recorded] = []

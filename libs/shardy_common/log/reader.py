@@ -51,6 +51,11 @@ class JetStreamReader:
     def caught_up(self) -> bool:
         return not self._broken and self._server_pending == 0 and not self._backlog
 
+    @property
+    def lag(self) -> int:
+        """Events that were in the log when last heard, and are unread."""
+        return self._server_pending + len(self._backlog)
+
     async def batch(self, max_events: int, timeout_s: float) -> list[Recorded]:
         deadline = time.monotonic() + timeout_s
         while not self._backlog:
