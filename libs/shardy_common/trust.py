@@ -117,7 +117,7 @@ class Book:
             self.release(task)
         if method in CHECKED:
             for worker in workers:  # written out: it runs for every answer of the mesh
-                record = self.records.find(worker)
+                record = self.records.get(worker) or self.records.find(worker)
                 if record is None:
                     record = self.records[worker] = Record()
                 record.tasks += 1

@@ -298,7 +298,8 @@ class Matchmaker:
                     self.turns.served_job(job_id)
                     made = out[-1].event
                     assert isinstance(made, ev.TaskCreated)
-                    self._short[who] += len(made.leases) < kinds.answers_wanted(job.spec, made.need)
+                    if len(made.leases) < (made.need or wants[1]):
+                        self._short[who] += 1
                     return work
                 blocked.add(wants)
         return 0

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import heapq
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass, field
 
 LATE_TASKS = 4  # a requester that is behind by so many of the largest tasks is late
@@ -70,16 +70,19 @@ class Turns:
         if not queue.jobs:
             del self._queues[requester]
 
-    def next_job(self, requester: str, blocked: Iterable[Wants]) -> tuple[str, Wants] | None:
+    def next_job(self, requester: str, blocked: Container[Wants]) -> tuple[str, Wants] | None:
         """The job of this requester that was served longest ago, of those whose needs are not blocked."""
         queue = self._queues.get(requester)
         if queue is None:
             return None
-        heads = [(next(iter(jobs.items())), wants) for wants, jobs in queue.jobs.items() if wants not in blocked]
-        if not heads:
-            return None
-        (job, _), wants = min(heads, key=lambda head: (head[0][1], head[0][0]))
-        return job, wants
+        best: tuple[int, str, Wants] | None = None
+        for wants, jobs in queue.jobs.items():
+            if wants not in blocked:
+                job = next(iter(jobs))
+                head = (jobs[job], job, wants)
+                if best is None or head < best:
+                    best = head
+        return (best[1], best[2]) if best is not None else None
 
     def served_job(self, job: str) -> None:
         """It stands behind its requester's other jobs now."""

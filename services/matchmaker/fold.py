@@ -337,10 +337,11 @@ class Fold:
             return
         if task.id in self.wanting:
             self._unwant(task.id)
-        if any(lease.state == LIVE for lease in task.leases.values()):
-            self.unjudged.pop(task.id, None)
-        else:
-            self.unjudged[task.id] = None
+        for lease in task.leases.values():
+            if lease.state == LIVE:
+                self.unjudged.pop(task.id, None)
+                return
+        self.unjudged[task.id] = None
 
     def want(self, task: TaskState) -> None:
         if task.id not in self.wanting:
