@@ -23,7 +23,7 @@ from shardy_common.log import StreamLimits
 from shardy_common.stack import Stack
 from shardy_common.wire import events as ev
 
-JOBS_MAX, MANY = 120, 110
+JOBS_MAX, MANY = 60, 54
 BLOBS = 8 << 20
 LIMITS = {
     "SHARDY_JOBS_MAX": str(JOBS_MAX),
@@ -113,12 +113,12 @@ async def test_a_full_log_holds_jobs_back_and_all_goes_on_when_there_is_room(
     pressed: Stack, workers: Workers, rng: np.random.Generator
 ) -> None:
     await workers.start("wes", "xia", **SLOW)
-    a, b = int8(rng, 300, 16), int8(rng, 16, 8)
+    a, b = int8(rng, 200, 16), int8(rng, 16, 8)
     async with client(pressed) as mesh, opened_log(pressed) as log, api(pressed) as http:
         small_job = await small(http, 2)
         job = await mesh.submit_matmul(a, b, task_rows=2)
         room = await log.room()
-        await log._ensure_stream(1, StreamLimits(room.bytes + 40_000))
+        await log._ensure_stream(1, StreamLimits(room.bytes + 20_000))
 
         async def full() -> bool:
             words = [(pressed.data_dir / "logs" / f"{name}.log").read_text() for name in ("gateway", "matchmaker")]
