@@ -58,6 +58,10 @@ class Bars:
         """To be given as on_transfer of what fetches."""
         self._show(f"fetching {now.name}", now.bytes_done, now.bytes_total, "B")
 
+    def held(self, _pause_s: float, why: str) -> None:
+        """To be given as on_held of what submits."""
+        self.job("asking for the job")(JobProgress("held", 0, 0, 0, 0, 0, why))
+
     def job(self, text: str) -> OnProgress:
         """To be given to `wait` or `follow`."""
 

@@ -157,6 +157,7 @@ def matmul(
                 task_rows=task_rows,
                 idempotency_key=idempotency_key,
                 on_transfer=bars.upload,
+                on_held=bars.held,
             )
         if detach:
             print_json(job.last) if as_json else typer.echo(job.id)
@@ -212,6 +213,7 @@ def stream(
                 task_rows=task_rows,
                 idempotency_key=idempotency_key,
                 on_transfer=bars.upload,
+                on_held=bars.held,
             )
         if detach:
             print_json(job.last) if as_json else typer.echo(job.id)

@@ -17,9 +17,9 @@ from shardy_client.arrays import FloatProduct, Operand, PreExec, Quantised, byte
 from shardy_client.errors import InvalidInput, ShardyError
 from shardy_client.jobs import AsyncJob
 from shardy_client.looks import AsyncLooks
-from shardy_client.progress import OnProgress
+from shardy_client.progress import OnProgress, Progress
 from shardy_client.retry import Patience
-from shardy_client.transport import WAIT_S_MAX, Http, default_key, default_url
+from shardy_client.transport import WAIT_S_MAX, Http, OnHeld, default_key, default_url, not_told
 from shardy_client.upload import OnTransfer, silent, store
 from shardy_common.limits import (
     AUDIT_ROUNDS_MAX,
@@ -140,12 +140,14 @@ class AsyncMesh(AsyncLooks):
         idempotency_key: str | None = None,
         on_progress: OnProgress | None = None,
         on_transfer: OnTransfer = silent,
+        on_held: OnHeld | None = None,
     ) -> AsyncJob:
         """Ask for A·B; a handle. See `matmul`.
 
         wait_s: let the mesh answer when it is done, or after so long. idempotency_key: asking again with the same
         one gives the same job, from any process; a fresh one is drawn otherwise. on_progress: called with each change
-        until the job ends. on_transfer: called as operands are sent.
+        until the job ends. on_transfer: called as operands are sent. on_held: called with seconds and words when the
+        mesh has too much to do to take the job; it is asked again then, for two minutes in all.
         """
         if b_layout not in ("kn", "nk"):
             raise InvalidInput(f"b_layout is {b_layout!r}; use 'kn' (B is k×n) or 'nk' (B is stored transposed)")
@@ -156,7 +158,8 @@ class AsyncMesh(AsyncLooks):
         job = {"kind": "matmul", **options}
         if pre is not None:
             job["pre"] = pre.to_json()
-        status = await self._submit(job, {"a": left, "b": right}, wait_s, idempotency_key, on_transfer)
+        operands = {"a": left, "b": right}
+        status = await self._submit(job, operands, wait_s, idempotency_key, on_transfer, held(on_held, on_progress))
         return self._told(AsyncJob(self.http, status, parts=parts), on_progress)
 
     async def submit_stream(
@@ -171,6 +174,7 @@ class AsyncMesh(AsyncLooks):
         idempotency_key: str | None = None,
         on_progress: OnProgress | None = None,
         on_transfer: OnTransfer = silent,
+        on_held: OnHeld | None = None,
     ) -> AsyncJob:
         """Ask for pre-execution alone; a handle. See `stream` and `submit_matmul`."""
         options = _options("quorum", redundancy, 2, label, task_rows)
@@ -182,7 +186,8 @@ class AsyncMesh(AsyncLooks):
         if prepared.operand.dtype != "float32":
             raise InvalidInput(f"X is {prepared.operand.dtype}; a stream takes float32")
         job = {"kind": "stream", "pre": pre.to_json(), **options}
-        status = await self._submit(job, {"x": prepared}, wait_s, idempotency_key, on_transfer)
+        told = held(on_held, on_progress)
+        status = await self._submit(job, {"x": prepared}, wait_s, idempotency_key, on_transfer, told)
         return self._told(AsyncJob(self.http, status), on_progress)
 
     async def _submit(
@@ -192,6 +197,7 @@ class AsyncMesh(AsyncLooks):
         wait_s: float,
         idempotency_key: str | None,
         told: OnTransfer,
+        on_held: OnHeld = not_told,
     ) -> dict[str, Any]:
         headers = {"Idempotency-Key": _idempotency(idempotency_key)}
         segments: list[memoryview] = []
@@ -209,8 +215,11 @@ class AsyncMesh(AsyncLooks):
         if segments:
             body = bytes(frame.encode({"t": "job", **job}, segments))
             headers["Content-Type"] = FRAME_TYPE
-            return await self.http.json("POST", "/v1/jobs", params=params, content=body, headers=headers, repeat=True)
-        return await self.http.json("POST", "/v1/jobs", params=params, json=job, headers=headers, repeat=True)
+            sent: dict[str, Any] = {"content": body}
+        else:
+            sent = {"json": job}
+        more = {"params": params, "headers": headers, "repeat": True, "on_held": on_held}
+        return await self.http.json("POST", "/v1/jobs", **sent, **more)
 
     def _told(self, job: AsyncJob, on_progress: OnProgress | None) -> AsyncJob:
         if on_progress is not None:
@@ -236,6 +245,7 @@ class AsyncMesh(AsyncLooks):
         `audit_rounds` rounds) or "adaptive" (as many answers as the devices' records ask for). out: where to put the
         product. Raises InvalidInput, Refused, MeshUnreachable, JobFailed, JobTimeout.
         """
+        more["on_held"] = held(None, progress)
         job = await self.submit_matmul(a, b, wait_s=first_wait(progress, timeout_s), **more)
         await job.wait(progress, timeout_s)
         return await job.result(out=out)
@@ -250,6 +260,7 @@ class AsyncMesh(AsyncLooks):
         **more: Any,
     ) -> Quantised:
         """Clamp, smooth and quantise float32 X[rows, cols] to a Quantised; raises as `matmul`."""
+        more["on_held"] = held(None, progress)
         job = await self.submit_stream(x, pre, wait_s=first_wait(progress, timeout_s), **more)
         await job.wait(progress, timeout_s)
         quantised: Quantised = await job.result()
@@ -277,6 +288,19 @@ def _idempotency(key: str | None) -> str:
     if not 1 <= len(key) <= IDEMPOTENCY_CHARS_MAX or not all("!" <= c <= "~" for c in key):
         raise InvalidInput(f"an idempotency key has 1 to {IDEMPOTENCY_CHARS_MAX} visible ASCII characters")
     return key
+
+
+def held(on_held: OnHeld | None, progress: OnProgress | None) -> OnHeld:
+    """Who is told that the mesh does not take the job yet: the caller, or whoever follows the progress; and the log."""
+
+    def told(pause_s: float, why: str) -> None:
+        _log.info("the job waits for %.0f s before it is asked for again: %s", pause_s, why)
+        if on_held is not None:
+            on_held(pause_s, why)
+        elif progress is not None:
+            progress(Progress("held", 0, 0, 0, 0, 0, why))
+
+    return told
 
 
 def _hashed(matrix: NDArray[Any]) -> tuple[memoryview, str]:

@@ -11,17 +11,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 BUSY = (502, 503, 504)
+HELD = ("/problems/mesh-busy", "/problems/too-many-active-jobs", "/problems/log-full")  # worth a longer wait
 
 
 @dataclass(slots=True, frozen=True)
 class Patience:
     """How long a client tries. rounds: over all gateways, of a mesh that never answered; one that has answered before
     is waited for up to lost_s. retry_after_s_max: the longest Retry-After that is waited for, all pauses of a call
-    together."""
+    together. held_s_max: the same for a mesh that has too much to do to take a job."""
 
     rounds: int = 3
     lost_s: float = 30.0
     retry_after_s_max: float = 30.0
+    held_s_max: float = 120.0
     pause_s: float = 0.2
     pause_s_max: float = 3.0
 
@@ -29,11 +31,12 @@ class Patience:
 @dataclass(slots=True, frozen=True)
 class Outcome:
     """An attempt that gave no answer to keep. sent: the request may have reached the mesh. status: what was answered,
-    or 0. retry_after_s: what the answer asked for, if it did."""
+    or 0. retry_after_s: what the answer asked for, if it did. held: the mesh is well, and has too much to do."""
 
     sent: bool
     status: int = 0
     retry_after_s: float | None = None
+    held: bool = False
 
 
 class Attempts:
@@ -65,7 +68,7 @@ class Attempts:
 
     def after(self, outcome: Outcome, elapsed_s: float) -> float | None:
         """Seconds until the next attempt, or None: it is over. elapsed_s: since the call began."""
-        if outcome.status == 429:
+        if outcome.status == 429 or outcome.held:
             return self._held(outcome)
         if outcome.sent and not (self._repeat and (outcome.status or self._resend)):
             return None
@@ -83,12 +86,12 @@ class Attempts:
         return self._go_on(max(asked_s, pause_s * (0.5 + 0.5 * self._draw())))
 
     def _held(self, outcome: Outcome) -> float | None:
-        # 429 says that nothing was done, so that even a call that must not be made twice is made again.
+        # This says that nothing was done, so that even a call that must not be made twice is made again.
         if outcome.retry_after_s is None:
             return None
         pause_s = outcome.retry_after_s * (1.0 + 0.1 * self._draw())
         self._held_s += pause_s
-        if self._held_s > self._patience.retry_after_s_max:
+        if self._held_s > (self._patience.held_s_max if outcome.held else self._patience.retry_after_s_max):
             return None
         self.made += 1
         return pause_s

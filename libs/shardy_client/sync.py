@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from shardy_client.arrays import Operand, PreExec, Quantised
 from shardy_client.errors import JobFailed, MeshUnreachable, Refused, ShardyError
 from shardy_client.jobs import AsyncJob, OnProgress, Progress
-from shardy_client.mesh import AsyncMesh, Matrix, first_wait
+from shardy_client.mesh import AsyncMesh, Matrix, first_wait, held
 from shardy_client.retry import Patience
 from shardy_client.sync_looks import Looks
 from shardy_client.upload import OnTransfer, silent
@@ -308,6 +308,7 @@ class Mesh(Looks):
         **more: Any,
     ) -> Any:
         """A·B, checked; arguments and results of AsyncMesh.matmul."""
+        more["on_held"] = held(None, self._told(progress))
         job = self.submit_matmul(a, b, wait_s=first_wait(progress, timeout_s), **more)
         job.wait(progress, timeout_s)
         return job.result(out=out)
@@ -322,6 +323,7 @@ class Mesh(Looks):
         **more: Any,
     ) -> Quantised:
         """Clamp, smooth and quantise; see AsyncMesh.stream."""
+        more["on_held"] = held(None, self._told(progress))
         job = self.submit_stream(x, pre, wait_s=first_wait(progress, timeout_s), **more)
         job.wait(progress, timeout_s)
         quantised: Quantised = job.result()

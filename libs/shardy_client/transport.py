@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from shardy_client.errors import InvalidInput, MeshUnreachable, Refused, ShardyError
-from shardy_client.retry import BUSY, Attempts, Outcome, Patience, retry_after_s
+from shardy_client.retry import BUSY, HELD, Attempts, Outcome, Patience, retry_after_s
 
 DEFAULT_URL = "http://127.0.0.1:8765"
 KEY_FILE = Path(".data") / "api_key"
@@ -29,6 +29,13 @@ CONNECT_S = 5.0
 STREAMS_MAX = 12  # connections that may be kept busy by following jobs
 CONNECTIONS_MAX = 32
 REPEATABLE = ("GET", "HEAD", "PUT", "DELETE")
+
+
+OnHeld = Callable[[float, str], None]  # seconds until the next try, and the mesh's words
+
+
+def not_told(_pause_s: float, _why: str) -> None:
+    """Nobody wants to hear of pauses."""
 
 
 def default_url() -> str:
@@ -139,6 +146,7 @@ class Http:
         content: bytes | Callable[[], AsyncIterator[bytes]] | None = None,
         answer_s: float = ANSWER_S,
         stream: bool = False,
+        on_held: OnHeld = not_told,
         **more: Any,
     ) -> httpx.Response:
         """The mesh's answer, whatever its status is, but for those that ask to come back later: these are followed.
@@ -146,7 +154,8 @@ class Http:
         repeat: whether the call may be made twice, which reads and stored blobs may; resend: also blindly, when it
         broke on the way. content: bytes, or what makes their pieces anew for each attempt. answer_s: seconds until the
         answer must begin, over a `wait` in `params`.
-        stream: leave the body to be read by the caller, who closes the answer.
+        stream: leave the body to be read by the caller, who closes the answer. on_held: told before each pause that a
+        mesh with too much to do asks for.
         """
         attempts = Attempts(
             self.patience,
@@ -182,10 +191,13 @@ class Http:
                     self.moved = self.moved or (self._answered and gateway != self._at)
                     self._at, self._answered = gateway, True
                     return response
-                outcome, failure = Outcome(True, response.status_code, asked_s), refusal(response)
+                failure = refused = refusal(response)
+                outcome = Outcome(True, response.status_code, asked_s, refused.problem in HELD)
             pause_s = attempts.after(outcome, time.monotonic() - started)
             if pause_s is None:
                 raise failure from None
+            if outcome.held:
+                on_held(pause_s, str(failure))
             await asyncio.sleep(pause_s)
 
     @asynccontextmanager

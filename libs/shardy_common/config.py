@@ -36,6 +36,12 @@ class Settings(BaseSettings):
     )
     log_level: str = "INFO"
     stream_replicas: int = 1
+    log_bytes_max: int = Field(
+        default=16 << 30, ge=1 << 16, description="bytes that the log may hold: it refuses what is over"
+    )
+    log_events_max: int = Field(
+        default=0, ge=0, description="events that the log may hold; 0: as many as fit into the bytes"
+    )
 
     @property
     def password(self) -> str:

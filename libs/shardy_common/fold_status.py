@@ -68,4 +68,5 @@ async def status(loop: FoldLoop) -> dict[str, Any]:
         "conflicts": loop.conflicts,
         "poisoned": loop.poisoned,
         "in_flight": loop.in_flight,
+        "log_full": loop.pace.fulls,
     }

@@ -11,12 +11,12 @@ import sys
 from typing import Any
 
 from shardy_common.config import Settings, configure_logging
-from shardy_common.log import JetStreamLog, streams
+from shardy_common.log import JetStreamLog, StreamLimits, streams
 
 
-async def make(url: str, replicas: int, **access: Any) -> None:
-    """Both streams, however long the server lets one wait. access: see connect()."""
-    log = await JetStreamLog.open(url, name="streams", replicas=replicas, **access)
+async def make(url: str, replicas: int, limits: StreamLimits | None = None, **access: Any) -> None:
+    """Both streams, however long the server lets one wait. limits: see JetStreamLog.open(); access: see connect()."""
+    log = await JetStreamLog.open(url, name="streams", replicas=replicas, limits=limits, **access)
     try:
         await log.make_stream(streams.advisories(replicas))
     finally:
@@ -27,7 +27,8 @@ def main() -> None:
     settings = Settings()
     configure_logging("streams", settings.log_level)
     try:
-        asyncio.run(make(settings.nats_url, settings.stream_replicas, **settings.access))
+        limits = StreamLimits(settings.log_bytes_max, settings.log_events_max)
+        asyncio.run(make(settings.nats_url, settings.stream_replicas, limits, **settings.access))
     except (OSError, RuntimeError) as error:
         sys.exit(f"the streams could not be made: {error}")
 

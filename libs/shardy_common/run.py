@@ -22,7 +22,7 @@ from nats.aio.client import Client
 
 from shardy_common.again import append_again
 from shardy_common.config import Settings, configure_logging
-from shardy_common.log import ArchiveError, JetStreamLog
+from shardy_common.log import ArchiveError, JetStreamLog, StreamLimits
 from shardy_common.log.client import connect
 from shardy_common.permissions import again
 from shardy_common.presence import Presence
@@ -86,6 +86,7 @@ async def open_log(settings: Settings, service: str) -> JetStreamLog:
         role=service,
         replicas=settings.stream_replicas,
         archive=settings.archive_path,
+        limits=StreamLimits(settings.log_bytes_max, settings.log_events_max),
         **settings.access,
     )
 

@@ -15,10 +15,9 @@ from nats.errors import Error as NatsError
 
 from shardy_common.log import JetStreamLog
 from shardy_common.log.client import LogClient, connect
-from shardy_common.stack import Stack, StackError, _nats_server, _prepare_child
+from shardy_common.stack import Stack, StackError, _prepare_child
 from shardy_common.wire import subjects
 
-COMMAND_USER = "shardy"  # may archive, purge and copy the log
 START_S = 30.0
 
 
@@ -36,7 +35,7 @@ async def running_log(data_dir: Path, stream: str = subjects.STREAM) -> AsyncIte
     runtime = runtime_of(data_dir)
     try:
         client = await connect(
-            runtime["nats_url"], name="command", user=COMMAND_USER, password=runtime["nats_password"]
+            runtime["nats_url"], name="command", seed_file=Path(runtime["seed_file"]), reconnect=False
         )
     except (NatsError, OSError) as error:
         raise StackError(f"the log of the stack on {data_dir} does not answer ({error}): is it running?") from None
@@ -58,7 +57,7 @@ async def log_server(data_dir: Path) -> AsyncIterator[LogClient]:
     client: LogClient | None = None
     try:
         process = await asyncio.create_subprocess_exec(
-            *(_nats_server(), "-c", str(stack._nats_config())),
+            *stack._log_command(stack._nodes[0]),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.DEVNULL,
@@ -81,6 +80,6 @@ async def _reached(stack: Stack, process: asyncio.subprocess.Process) -> LogClie
         if process.returncode is not None:
             break
         with contextlib.suppress(NatsError, OSError):
-            return await connect(stack.nats_url, name="command", user=COMMAND_USER, password=stack.nats_password)
+            return await stack.connect("command")
         await asyncio.sleep(0.1)
     raise StackError(f"nats-server does not start on {stack.data_dir / 'nats'}")

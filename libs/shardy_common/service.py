@@ -20,9 +20,10 @@ from typing import Any
 from shardy_common import letters
 from shardy_common.core import Core, Unwritten
 from shardy_common.fold_status import Building, status
-from shardy_common.log import Append, Appended, Conflict, Outcome, Projection, Recorded, Skipped, Unknown
+from shardy_common.log import Append, Appended, Conflict, Outcome, Projection, Recorded, Skipped
 from shardy_common.log.snapshots import Snapshots
 from shardy_common.mending import Failed, Mender, anchor_of, fits, is_handlers, log_state, watched
+from shardy_common.pace import AGAIN_S, Pace
 from shardy_common.presence import Presence
 
 BATCH_MAX = 2_000
@@ -37,8 +38,6 @@ NO_ROOM_S = 1.0
 NO_ROOM = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)
 IN_FLIGHT_APPENDS_MAX = 16_000
 HELD_EVENTS_MAX = 20_000  # folded and not committed, while a dead letter is on its way: then nothing more is read
-AGAIN_S = 0.02  # after a refusal: the events that won are read before anything is decided again
-AGAIN_S_MAX = 2.0  # while the log takes nothing: doubled up to this
 log = logging.getLogger("shardy.service")
 
 
@@ -93,12 +92,16 @@ class FoldLoop:
         self._held: list[list[Recorded]] = []  # batches folded since the last commit
         self._skips: dict[int, Skipped] = {}  # of them, events passed over
         self._unwritten: Unwritten | None = None  # given up by the core, and taken by no transaction yet
-        self._silence = 0  # appends in a row that the log did not take for no reason that deciding again could mend
-        self._react_at = 0.0
+        self.pace = Pace(self.name)
         self.mender = Mender(self)
         self.snapshots = Snapshots(projection.path)
         self.building: Building | None = None
         self.another_log = ""  # why the log is not the one any more that this projection was folded from
+
+    @property
+    def lag(self) -> int:
+        """Events that are in the log, as far as was heard, and not folded yet."""
+        return (self._reader.behind or 0) if self._reader is not None else 0
 
     async def run(self) -> None:
         """Until stop(), or an exception: then the process is to be started again."""
@@ -157,7 +160,7 @@ class FoldLoop:
             self._react is not None
             and self.live.is_set()
             and self._in_flight < IN_FLIGHT_APPENDS_MAX
-            and (not self._silence or time.monotonic() >= self._react_at)
+            and time.monotonic() >= self.pace.held_until
         ):
             await self._react()
         if events and self._rest_s and self._reader.caught_up:
@@ -310,7 +313,6 @@ class FoldLoop:
             self._in_flight -= len(items)
         refused = 0
         again: list[Append] = []
-        silent = all(isinstance(outcome, Unknown) for outcome in outcomes)
         for item, outcome in zip(items, outcomes, strict=True):
             accepted = isinstance(outcome, Appended)
             refused += not accepted
@@ -322,11 +324,9 @@ class FoldLoop:
             if self._settled is not None:
                 self._settled(item, accepted)
         self.appended += len(items) - refused
-        self._silence = self._silence + 1 if silent else 0
+        wait_s = self.pace.heard(outcomes, time.monotonic())
         if refused:
             self.conflicts += refused
-            wait_s = min(AGAIN_S * 2 ** min(self._silence, 10), AGAIN_S_MAX)
-            self._react_at = time.monotonic() + wait_s
             await asyncio.sleep(wait_s)
             self.propose(again)
             self.wake()

@@ -22,8 +22,9 @@ from typing import IO
 import httpx
 
 from shardy_common import nats_nodes as nats
-from shardy_common.log import JetStreamLog
+from shardy_common.log import JetStreamLog, StreamLimits
 from shardy_common.log.client import LogClient, connect
+from shardy_common.log.stream import BYTES_MAX
 from shardy_common.make_streams import make
 from shardy_common.mesh_key import ensure_mesh_key
 from shardy_common.nats_nodes import StackError, free_port
@@ -174,13 +175,16 @@ class Stack:
 
     def _start_log(self) -> None:
         """The nodes of the log, each with the keys of all roles in its configuration."""
-        public = self._log_keys()
         for node in self._nodes:
-            path = self.data_dir / f"{node.name.replace('nats-server', 'nats')}.conf"
-            path.write_text(nats.config(node, self._nodes, public))
-            self._supervise(node.name, [nats.program(), "-c", str(path)], dict(os.environ))
+            self._supervise(node.name, self._log_command(node), dict(os.environ))
             watching = keep_writing(self.processes[node.name], node.store)
             self._watching.append(asyncio.get_running_loop().create_task(watching))
+
+    def _log_command(self, node: nats.Node) -> list[str]:
+        """Writes the configuration of a node; how to start it."""
+        path = self.data_dir / f"{node.name.replace('nats-server', 'nats')}.conf"
+        path.write_text(nats.config(node, self._nodes, self._log_keys()))
+        return [nats.program(), "-c", str(path)]
 
     async def stop(self) -> None:
         """Stop all processes, services first, each by its own process id."""
@@ -246,7 +250,11 @@ class Stack:
 
     async def _made_and_ready(self) -> None:
         """The streams are made as soon as the server lets us; services wait for them."""
-        making = asyncio.create_task(make(self.nats_url, self.stream_replicas, seed_file=self.seed_file()))
+        told = {**os.environ, **self._env}
+        limits = StreamLimits(
+            int(told.get("SHARDY_LOG_BYTES_MAX", BYTES_MAX)), int(told.get("SHARDY_LOG_EVENTS_MAX", 0))
+        )
+        making = asyncio.create_task(make(self.nats_url, self.stream_replicas, limits, seed_file=self.seed_file()))
         try:
             await self._ready()
             await making

@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import msgspec
 
+from shardy_common.shelf import Shelf
+
 PROBATION_TASKS = 10  # checked tasks, and checked operations, before a key may ever work alone
 PROBATION_OPS = 10**10
 FLOOR = 0.05  # the least share of tasks that is replicated, however long the record
@@ -77,15 +79,15 @@ class Book:
     """The records of all keys. lone: tasks given to one worker on trust and not decided yet, with their operations."""
 
     def __init__(self) -> None:
-        self.records: dict[str, Record] = {}
+        self.records: Shelf[Record] = Shelf()
         self.lone: dict[str, tuple[str, int]] = {}
         self.touched: set[str] = set()
 
     def of(self, worker: str) -> Record:
-        return self.records.get(worker, UNKNOWN)
+        return self.records.find(worker) or UNKNOWN
 
     def convicted(self, worker: str) -> bool:
-        record = self.records.get(worker)
+        record = self.records.find(worker)
         return record is not None and record.faults > 0
 
     def lend(self, task: str, worker: str, ops: int) -> bool:
@@ -115,7 +117,7 @@ class Book:
             self.release(task)
         if method in CHECKED:
             for worker in workers:  # written out: it runs for every answer of the mesh
-                record = self.records.get(worker)
+                record = self.records.get(worker) or self.records.find(worker)
                 if record is None:
                     record = self.records[worker] = Record()
                 record.tasks += 1
@@ -142,7 +144,7 @@ class Book:
         return record.faults == 1
 
     def _record(self, worker: str) -> Record:
-        record = self.records.get(worker)
+        record = self.records.find(worker)
         if record is None:
             record = self.records[worker] = Record()
         self.touched.add(worker)

@@ -242,7 +242,8 @@ class MeshKey(Strict):
 
 
 class Mesh(Strict):
-    """What this mesh is and allows. Limits have their unit in their name."""
+    """What this mesh is and allows. Limits have their unit in their name. pressure: what it has to do now, as this
+    gateway sees it: what admission is decided by, and how full log and store are."""
 
     name: str
     version: str
@@ -252,6 +253,7 @@ class Mesh(Strict):
     policies: list[str]
     kinds: list[str]
     limits: dict[str, int]
+    pressure: dict[str, float]
 
 
 class RefusalCounts(Strict):

@@ -190,6 +190,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         asyncio.create_task(_watched("results", hub.record_results())),
         asyncio.create_task(_watched("sweep", state.door.sweep())),
         asyncio.create_task(_watched("uploads", _expire_uploads(state))),
+        asyncio.create_task(_watched("room", state.watch_room())),
         asyncio.create_task(_watched("control plane", run.control_plane(settings, "gateway", loop))),
         asyncio.create_task(_watched("presence", presence.run(loop.live.is_set))),
         asyncio.create_task(_watched("siblings", siblings.watch())),
@@ -224,10 +225,11 @@ def _trace_ended(tracer: Tracer, outbox: Outbox) -> None:
 
 
 async def _expire_uploads(state: GatewayState) -> None:
-    """Partial uploads that nobody goes on with are removed, for ever."""
+    """Partial uploads that nobody goes on with are removed, and what the store holds is measured, for ever."""
     while True:
         with contextlib.suppress(OSError):
             await asyncio.to_thread(state.uploads.sweep)
+        await asyncio.to_thread(state.store_room.measure)
         await asyncio.sleep(SWEEP_UPLOADS_S)
 
 

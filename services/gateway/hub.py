@@ -7,8 +7,9 @@ micro-batches, acknowledged once they are durable. Nothing is judged here.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections import deque
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,8 +17,9 @@ from blake3 import blake3
 
 from shardy_common import kinds, limits
 from shardy_common.blobs import DirectoryStore, MissingBlob
-from shardy_common.log import Append, Appended, JetStreamLog
+from shardy_common.log import Append, Appended, Full, JetStreamLog
 from shardy_common.wire import events as ev
+from shardy_gateway.inbox import Inbox
 from shardy_gateway.outbox import Outbox
 from shardy_gateway.reputation import MALFORMED
 from shardy_gateway.session import CloseSession, Session
@@ -31,8 +33,8 @@ FRAME_CARRY_BYTES_MAX = 4 * 1024 * 1024
 LEASES_PER_FRAME_MAX = 512
 RESULTS_PER_FRAME_MAX = 512
 CANCELS_PER_FRAME_MAX = 4_096  # after a rebuild all of the past is called back at once: more than one header holds
-RESULT_QUEUE_MAX = 20_000
 RESULT_BATCH_MAX = 4_000
+RESULT_BATCH_BYTES = 64 * 1024 * 1024
 GIVEN_BACK_MAX = 10_000
 BUSY_RESULTS = 8
 REST_S = 0.003
@@ -59,8 +61,9 @@ class Hub:
     def __init__(self, views: Views, event_log: JetStreamLog, blobs: DirectoryStore) -> None:
         self.views, self.log, self.blobs = views, event_log, blobs
         self.sessions: dict[str, Session] = {}  # by worker id
-        self._queue: deque[Incoming] = deque()
+        self.inbox: Inbox[Incoming] = Inbox()
         self._queued = asyncio.Event()
+        self._drained = asyncio.Event()
         self._slices: dict[tuple[str, int, int], bytes] = {}
         self._slices_bytes = 0
         self._given_back: dict[str, None] = {}  # leases whose malformed result is recorded, the latest of them
@@ -197,8 +200,6 @@ class Hub:
                 self._give_back(session, result["lease"])
         if refused:
             session.send({"t": "ack", "acks": refused})
-        if len(self._queue) > RESULT_QUEUE_MAX:
-            raise CloseSession(1012, "the mesh is catching up; reconnect shortly", 2_000)
 
     def _take_one(
         self,
@@ -247,9 +248,9 @@ class Hub:
             signed.batch,
             index,
         )
-        item = Incoming(session, event, lease_id, f"result/{lease_id}", job.trace, data, event.digest, signed.leaves)
-        self._queue.append(item)
-        self._queued.set()
+        self._put(
+            Incoming(session, event, lease_id, f"result/{lease_id}", job.trace, data, event.digest, signed.leaves)
+        )
         return ""
 
     def take_failed(self, session: Session, header: dict[str, Any]) -> None:
@@ -267,8 +268,7 @@ class Hub:
             "internal" if code == MALFORMED else code,  # only the gateway says so
             str(header.get("message", ""))[:200],
         )
-        self._queue.append(Incoming(session, event, lease_id, f"failed/{lease_id}", self.views.jobs[task.job].trace))
-        self._queued.set()
+        self._put(Incoming(session, event, lease_id, f"failed/{lease_id}", self.views.jobs[task.job].trace))
 
     def _give_back(self, session: Session, lease_id: str) -> None:
         """Something came for this lease that is no result: it is counted once, and somebody else gets the task."""
@@ -280,23 +280,42 @@ class Hub:
         task = self.views.tasks[lease_id.rpartition("-")[0]]
         event = ev.ResultFailed(task.id, task.job, lease_id, session.worker, MALFORMED, "")
         trace = self.views.jobs[task.job].trace
-        self._queue.append(Incoming(session, event, lease_id, f"malformed/{lease_id}", trace))
+        self._put(Incoming(session, event, lease_id, f"malformed/{lease_id}", trace))
+
+    def _put(self, item: Incoming) -> None:
+        self.inbox.put(item.session.worker, item, len(item.data) if item.data is not None else 0)
         self._queued.set()
+
+    @property
+    def queued(self) -> int:
+        """Results that are here and not in the log."""
+        return self.inbox.items
+
+    async def until_room(self, session: Session) -> None:
+        """Before the next frame of this worker is read: wait until the log has taken enough of what it handed in."""
+        while self.inbox.full_for(session.worker) and session.closing is None:
+            session.held_back = True
+            self._drained.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._drained.wait(), 1.0)
+        if session.held_back:
+            session.held_back, session.seen = False, time.monotonic()  # its silence was of our making
 
     async def record_results(self) -> None:
         """Store and append queued results in micro-batches, for ever; acknowledge what is durable."""
         while True:
             await self._queued.wait()
             self._queued.clear()
-            while self._queue:
-                if len(self._queue) > BUSY_RESULTS:  # many are coming: one write and one transaction for more of them
-                    await asyncio.sleep(LOADED_REST_S if len(self._queue) > LOADED_RESULTS else REST_S)
-                batch = [self._queue.popleft() for _ in range(min(len(self._queue), RESULT_BATCH_MAX))]
-                if not self._store(batch):
-                    self._queue.extendleft(reversed(batch))
+            while self.inbox.queued:
+                if self.inbox.queued > BUSY_RESULTS:  # many are coming: one write and one transaction for more of them
+                    await asyncio.sleep(LOADED_REST_S if self.inbox.queued > LOADED_RESULTS else REST_S)
+                taken = self.inbox.take(RESULT_BATCH_MAX, RESULT_BATCH_BYTES)
+                batch = [item for _, item, _ in taken]
+                while not self._store(batch):
                     await asyncio.sleep(1.0)  # a full disk: workers keep their results until an ack names them
-                    continue
                 await self._append(batch)
+                self.inbox.done(taken)
+                self._drained.set()
 
     def _store(self, batch: list[Incoming]) -> bool:
         try:
@@ -325,6 +344,8 @@ class Hub:
                 session.send({"t": "ack", "acks": entries})
             if not again:
                 return
+            if attempt == 0 and any(isinstance(outcome, Full) for outcome in outcomes):
+                log.error("the log is full: %d results wait for room", len(again))
             waiting = again
             await asyncio.sleep(min(0.1 * 2**attempt, 2.0))
 

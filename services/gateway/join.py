@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import secrets
 import time
@@ -15,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from fastapi import WebSocket, WebSocketDisconnect
 
 from shardy_common import ids, limits
-from shardy_common.log import Append, Appended, JetStreamLog
+from shardy_common.log import Append, Appended, Full, JetStreamLog
 from shardy_common.wire import events as ev
 from shardy_gateway.descriptors import sockets_max
 from shardy_gateway.gates import Gates
@@ -23,7 +22,7 @@ from shardy_gateway.hub import Hub
 from shardy_gateway.passes import Passes
 from shardy_gateway.probes import Probes
 from shardy_gateway.refusals import Refusals
-from shardy_gateway.session import CloseSession, Session
+from shardy_gateway.session import GOODBYE_S, UNREAD, CloseSession, Session
 
 log = logging.getLogger("shardy.gateway")
 VERSIONS = (2,)
@@ -31,7 +30,6 @@ HANDSHAKE_S = 60
 SILENCE_S = 45
 HEARTBEAT_S = 15
 HELD_MAX = 4_096
-SESSIONS_MAX = 5_000
 DOMAIN = b"shardy-join-v1\x00"
 
 
@@ -71,10 +69,11 @@ class Door:
         self.gates.opened(address)
         self._open += 1
         try:
-            if refused:
-                raise CloseSession(4429, refused, 30_000)
-            if len(self.hub.sessions) >= SESSIONS_MAX:
-                raise CloseSession(1012, f"this gateway holds its limit of {SESSIONS_MAX} workers", 10_000)
+            if refused is not None:
+                raise CloseSession(refused.code, refused.reason, refused.retry_ms)
+            most = self.gates.settings.sessions_max
+            if len(self.hub.sessions) >= most:
+                raise CloseSession(1012, f"this gateway holds its limit of {most} workers", 10_000)
             if self._open > sockets_max():
                 raise CloseSession(1012, "this gateway has no file descriptors left for more sockets", 10_000)
             try:
@@ -127,7 +126,10 @@ class Door:
             )
         except (InvalidSignature, ValueError):
             raise CloseSession(4401, "the signature does not fit the key and the challenge") from None
-        known = self.hub.views.workers.get(session.worker)
+        barred = self.gates.join_of(session.worker, time.monotonic())
+        if barred is not None:
+            raise CloseSession(barred.code, barred.reason, barred.retry_ms)
+        known = self.hub.views.workers.find(session.worker)
         if known is not None and known.banned:
             raise CloseSession(4403, "this key is banned after a proven wrong result")
         probe = await self._probe(session)
@@ -213,6 +215,7 @@ class Door:
 
     async def _listen(self, session: Session) -> None:
         while session.closing is None:
+            await self.hub.until_room(session)
             header, segments = await session.receive()
             kind = header["t"]
             if kind == "result":
@@ -234,15 +237,15 @@ class Door:
         return {"tasks": tasks, "ops": ops}
 
     async def sweep(self) -> None:
-        """Close sessions that have been silent too long, for ever."""
+        """Close sessions that have been silent, or have not read, for too long; for ever."""
         while True:
-            await asyncio.sleep(5)
+            await asyncio.sleep(min(5.0, self.gates.settings.stall_s))
             now = time.monotonic()
             for session in list(self.hub.sessions.values()):
-                if now - session.seen > SILENCE_S:
-                    session.close(CloseSession(4408, f"nothing heard for {SILENCE_S} s", 1_000))
-                    with contextlib.suppress(Exception):
-                        await session.socket.close(4408)
+                if session.sending_since and now - session.sending_since > self.gates.settings.stall_s:
+                    session.end(CloseSession(4408, UNREAD, 1_000))
+                elif now - session.seen > SILENCE_S and not session.held_back:
+                    session.end(CloseSession(4408, f"nothing heard for {SILENCE_S} s", 1_000))
 
     async def _leave(self, session: Session) -> None:
         session.close(CloseSession(1000, "closed"))
@@ -250,6 +253,7 @@ class Door:
         if why is not None and why.code != 1000:
             self.refusals.socket(why.code, why.reason, session.id, session.worker, session.address)
         await session.sent(patience_s=2)
+        asyncio.get_running_loop().call_later(GOODBYE_S, session.abort)
         self.tokens.pop(session.token, None)
         if self.hub.sessions.get(session.worker) is session:
             del self.hub.sessions[session.worker]
@@ -261,6 +265,8 @@ class Door:
             outcome = (await self.log.append([Append(event, msg_id)]))[0]
             if isinstance(outcome, Appended):
                 return
+            if isinstance(outcome, Full) and isinstance(event, ev.WorkerJoined):
+                raise CloseSession(1012, "the log is full, so nobody can join: come back later", 30_000)
             await asyncio.sleep(min(0.1 * 2**attempt, 2.0))
 
     async def _expect(self, session: Session, kind: str) -> dict[str, Any]:

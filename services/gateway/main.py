@@ -11,6 +11,7 @@ from shardy_gateway.app import make_app
 from shardy_gateway.config import GatewaySettings
 from shardy_gateway.descriptors import raise_descriptors
 from shardy_gateway.http_head import BoundedHttp
+from shardy_gateway.socket_head import BoundedSocket
 
 
 def main() -> None:
@@ -24,7 +25,7 @@ def main() -> None:
         host=settings.host,
         port=settings.port,
         http=BoundedHttp,
-        ws="websockets-sansio",
+        ws=BoundedSocket,
         ws_max_size=FRAME_BYTES_MAX + 1024,
         ws_per_message_deflate=False,
         ws_ping_interval=None,  # heartbeats and the sweep of silent sessions do it, with no timer for each socket

@@ -57,7 +57,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ("PUT", "/v1/blobs/{digest}"): Operation(
         "submit",
         {200: STORED, 201: Answer("stored now", "Stored")},
-        ("bad-digest", "digest-mismatch", "body-too-large", "try-again"),
+        ("bad-digest", "digest-mismatch", "body-too-large", "too-many-bodies", "store-full", "try-again"),
         {BYTES: ""},
     ),
     ("GET", "/v1/blobs/{digest}"): Operation(
@@ -82,6 +82,8 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
             "body-too-large",
             "digest-mismatch",
             "too-many-uploads",
+            "too-many-bodies",
+            "store-full",
             "try-again",
         ),
         {BYTES: ""},
@@ -102,12 +104,16 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
             "bad-idempotency-key",
             "idempotency-key-reused",
             "too-many-active-jobs",
+            "too-many-bodies",
+            "mesh-busy",
+            "log-full",
+            "store-full",
             "try-again",
         ),
         {JSON: "JobRequest", FRAME_TYPE: ""},
     ),
     ("GET", "/v1/jobs"): Operation("submit", {200: Answer("a page of jobs", "JobList")}, ("bad-parameter",)),
-    ("GET", "/v1/jobs/{job_id}"): Operation("any", {200: STATUS}, ("bad-parameter", "no-such-job")),
+    ("GET", "/v1/jobs/{job_id}"): Operation("any", {200: STATUS}, ("bad-parameter", "no-such-job", "too-many-waits")),
     ("POST", "/v1/jobs/{job_id}/cancel"): Operation(
         "any", {200: Answer("cancelled", "JobStatus")}, ("no-such-job", "job-has-ended", "try-again")
     ),

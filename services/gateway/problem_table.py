@@ -256,6 +256,36 @@ TABLE = (
         "Finish or DELETE some.",
     ),
     Problem(
+        "Too many bodies",
+        (429,),
+        "As many bodies of the key, or of all keys, are on their way in as may be.",
+        "Send fewer at once.",
+    ),
+    Problem(
+        "Too many waits",
+        (429,),
+        "As many calls of the key, or of all keys, wait for a job's end as may.",
+        "Wait with fewer calls at once, or ask without wait.",
+    ),
+    Problem(
+        "Mesh busy",
+        (429,),
+        "The mesh has more to do than it can take on; GET /v1/mesh shows how much, as pressure. Nothing was recorded.",
+        "Come back after Retry-After seconds, which follow from how fast work drains.",
+    ),
+    Problem(
+        "Log full",
+        (503,),
+        "The event log is at its limit, or so near that the rest is kept for jobs that run. Nothing is lost.",
+        "Come back after Retry-After seconds; an operator archives the log or raises its limit.",
+    ),
+    Problem(
+        "Store full",
+        (503,),
+        "The blob store is at its limit, or the disk has no more room than the mesh itself needs.",
+        "Come back after Retry-After seconds; an operator makes room or raises the limit.",
+    ),
+    Problem(
         "Head too large",
         (431,),
         "The request's headers are larger than any call needs.",

@@ -54,6 +54,8 @@ def answer(error: Refused) -> JSONResponse:
         headers["WWW-Authenticate"] = 'Bearer realm="shardy"'
     if error.status == 429:
         headers["Retry-After"] = str(error.retry_s or 10)
+    elif error.retry_s:
+        headers["Retry-After"] = str(error.retry_s)
     body = body_of(error.status, error.title, error.detail, error.limit)
     return ProblemAnswer(body, error.status, headers)
 

@@ -13,6 +13,7 @@ import msgspec
 
 from shardy_common import trust
 from shardy_common.log import Projection, Recorded, Table
+from shardy_common.shelf import Shelf
 from shardy_common.wire import events as ev
 from shardy_gateway.side import SideFold
 
@@ -50,17 +51,22 @@ class Reputations(SideFold):
         super().__init__()
         self._holders = holders
         self._book = trust.Book()
-        self._records: dict[str, Reliability] = {}
+        self._records: Shelf[Reliability] = Shelf()
         self._touched: set[str] = set()
 
     def load(self, projection: Projection) -> None:
         super().load(projection)
-        for worker, body in projection.rows("SELECT worker, body FROM reputations"):
-            known = _reputation(body)
-            self._book.records[worker], self._records[worker] = known.trust, known.record
+        self._book.records.recall = lambda worker: self._kept(worker).trust
+        self._records.recall = lambda worker: self._kept(worker).record
+        self._book.records.spilled = self._records.spilled = True
+
+    def _kept(self, worker: str) -> Reputation:
+        """As its row says; a fresh one where there is none."""
+        rows = self.projection.rows("SELECT body FROM reputations WHERE worker = ?", (worker,))
+        return _reputation(rows[0][0]) if rows else Reputation(trust.Record(), Reliability())
 
     def of(self, worker: str) -> Reputation:
-        return Reputation(self._book.of(worker), self._records.get(worker, NOBODY.record))
+        return Reputation(self._book.of(worker), self._records.find(worker) or NOBODY.record)
 
     def evolve(self, recorded: Recorded) -> None:
         handler = _HANDLERS.get(type(recorded.event))
@@ -69,13 +75,15 @@ class Reputations(SideFold):
 
     def rows(self) -> dict[str, list[Sequence[Any]]]:
         touched = self._touched | self._book.touched
+        self._book.records.trim(touched)
+        self._records.trim(touched)
         self._touched, self._book.touched = set(), set()
         return {"reputations": [(worker, _pack(self.of(worker))) for worker in touched]} if touched else {}
 
     def used(self, event: ev.TaskVerified) -> None:
         """A verdict on an active task: its result will be used (called by the views, which know)."""
         for worker in event.workers:
-            record = self._records.get(worker) or self._count(worker)
+            record = self._records.find(worker) or self._count(worker)
             record.accepted += 1
         self._touched.update(event.workers)
         if event.method == trust.TRUST:
@@ -107,7 +115,7 @@ class Reputations(SideFold):
         self._book.fraud(event.worker)
 
     def _count(self, worker: str) -> Reliability:
-        record = self._records.get(worker)
+        record = self._records.find(worker)
         if record is None:
             record = self._records[worker] = Reliability()
         self._touched.add(worker)

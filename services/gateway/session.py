@@ -19,9 +19,14 @@ from shardy_common.wire import frame
 
 FRAMES_PER_S = 2_000
 FRAMES_BURST_S = 5
-OUT_FRAMES_MAX = 1_024
+OUT_FRAMES_MAX, OUT_BYTES_MAX = 1_024, 32 * 1024 * 1024  # that wait for a worker to read
+GOODBYE_S = 3.0  # for a last word, before the connection is cut
 CARRIED_MAX = 8_192
 SIGNED_WEIGHT = 4  # a result frame counts for so many: checking its signature costs more than reading it
+
+
+UNREAD = "frames are not being read; reconnect"
+ABORT = "shardy.abort"  # in the scope's extensions: cuts the connection (socket_head.py)
 
 
 class CloseSession(Exception):
@@ -34,8 +39,9 @@ class CloseSession(Exception):
 
 class Session:
     __slots__ = (
-        "_budget", "_budget_at", "_carried", "_early", "_gone", "_operands", "_out", "_queued", "_sender", "_uploads",
-        "address", "agent", "closing", "id", "joined_seq", "key", "seen", "socket", "tiered", "token", "worker",
+        "_budget", "_budget_at", "_carried", "_early", "_early_bytes", "_gone", "_operands", "_out", "_out_bytes",
+        "_queued", "_sender", "_uploads", "address", "agent", "closing", "held_back", "id", "joined_seq", "key", "seen",
+        "sending_since", "socket", "tiered", "token", "worker",
     )  # fmt: skip
 
     def __init__(self, socket: WebSocket, session_id: str, worker: str, address: str, agent: str, token: str) -> None:
@@ -49,6 +55,9 @@ class Session:
         self._operands: OrderedDict[str, None] | None = None
         self._uploads: dict[str, tuple[str, int]] | None = None
         self.closing: CloseSession | None = None
+        self.held_back = False  # its frames are not being read: the log has to take its results first
+        self.sending_since = 0.0  # when the frame was begun that is on its way out; 0: none is
+        self._out_bytes = self._early_bytes = 0
         self._budget = float(FRAMES_PER_S * FRAMES_BURST_S)
         self._budget_at = time.monotonic()
         self._out: list[bytes] = []
@@ -124,10 +133,12 @@ class Session:
         """Queue a frame. A worker that does not read is closed rather than buffered for."""
         if self._gone:
             return
-        if self._queued >= OUT_FRAMES_MAX:
-            self.close(CloseSession(4408, "frames are not being read; reconnect", 1_000))
+        data = frame.encode(header, segments or ())
+        if self._queued >= OUT_FRAMES_MAX or self._out_bytes > OUT_BYTES_MAX:
+            self.close(CloseSession(4408, UNREAD, 1_000))
             return
-        self._out.append(frame.encode(header, segments or ()))
+        self._out_bytes += len(data)
+        self._out.append(data)
         self._queued += 1
         self._stir()
 
@@ -135,7 +146,7 @@ class Session:
         """Send the tier frame, and after it whatever was posted before: the log may lend work to a worker in the same
         batch that gives it its tier, and a worker takes a lease before its tier as a breach of the protocol."""
         self.send(tier)
-        early, self._early = self._early or [], None
+        early, self._early, self._early_bytes = self._early or [], None, 0
         for header, segments in early:
             self.send(header, segments)
 
@@ -143,9 +154,10 @@ class Session:
         """Queue a frame for a joined worker; held back until the session is open."""
         if self._early is None:
             self.send(header, segments)
-        elif len(self._early) >= OUT_FRAMES_MAX:
+        elif len(self._early) >= OUT_FRAMES_MAX or self._early_bytes > OUT_BYTES_MAX:
             self.close(CloseSession(1012, "the mesh was too fast; reconnect", 1_000))
         else:
+            self._early_bytes += sum(map(len, segments or ()))
             self._early.append((header, segments))
 
     def close(self, why: CloseSession) -> None:
@@ -164,7 +176,7 @@ class Session:
             while self._out and not self._gone:
                 frames, self._out = self._out, []
                 for data in frames:
-                    await self.socket.send_bytes(data)
+                    await self._write(data)
                     self._queued -= 1
             why = self.closing
             if why is not None and not self._gone:
@@ -183,6 +195,23 @@ class Session:
         if self._sender is not None:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._sender, patience_s)
+
+    async def _write(self, data: bytes) -> None:
+        self.sending_since = time.monotonic()
+        await self.socket.send_bytes(data)
+        self.sending_since = 0.0
+        self._out_bytes -= len(data)
+
+    def abort(self) -> None:
+        """Cut the connection: a peer that does not read would hold it, and what was written for it, for ever."""
+        cut = self.socket.scope.get("extensions", {}).get(ABORT)
+        if cut is not None:
+            cut()
+
+    def end(self, why: CloseSession) -> None:
+        """Close, and cut the connection if the goodbye gets nowhere."""
+        self.close(why)
+        asyncio.get_running_loop().call_later(GOODBYE_S, self.abort)
 
     def carry(self, key: tuple[str, int, int]) -> bool:
         """Whether these operand bytes must travel with the lease: True the first time, then the worker has them."""

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from shardy_common.blobs import DirectoryStore, Uploads
-from shardy_common.errors import Transient
-from shardy_common.log import Append, Appended, Conflict, JetStreamLog
+from nats.errors import Error as NatsError
+
+from shardy_common import limits
+from shardy_common.blobs import DirectoryStore, StoreRoom, Uploads
+from shardy_common.errors import Refused, Transient
+from shardy_common.log import Append, Appended, Conflict, Full, JetStreamLog, LogRoom
 from shardy_common.receipts import Signer
 from shardy_common.service import FoldLoop
+from shardy_gateway import admission
 from shardy_gateway.config import GatewaySettings
 from shardy_gateway.gates import Gates
 from shardy_gateway.hub import Hub
@@ -27,6 +33,7 @@ if TYPE_CHECKING:
 
 MESH = "shardy"
 APPEND_TRIES = 3  # 17 s at most (log/appender.py): clients wait 30 s for an answer, and should read why there is none
+ROOM_S = 2.0  # how often the log is asked how full it is
 
 
 class GatewayState:
@@ -51,6 +58,17 @@ class GatewayState:
         self.refusals = Refusals()
         self.uploads = Uploads(blobs)
         self.refolds = Refolds(lambda: self.log.client)
+        self.store_room = StoreRoom(blobs.root, settings.blob_bytes_max, settings.blob_free_bytes_min)
+        self.room = LogRoom()
+        # when looked, operations a second of the devices here, how many they are
+        self._able: tuple[float, float, int] = (0.0, 0.0, 0)
+        self.bounds = admission.Bounds(
+            settings.jobs_per_requester_max,
+            settings.jobs_max,
+            settings.backlog_s_max,
+            settings.lag_events_max,
+            settings.appends_max,
+        )
         self._waiters: dict[str, list[asyncio.Future[None]]] = {}
 
     @property
@@ -75,8 +93,64 @@ class GatewayState:
             outcome = (await self.log.append([item]))[0]
             if isinstance(outcome, (Appended, Conflict)):
                 return outcome
+            if isinstance(outcome, Full):
+                raise Refused(
+                    f"the event log is full ({outcome.detail}), and nothing was recorded",
+                    status=503,
+                    title="Log full",
+                    retry_s=admission.LOG_RETRY_S,
+                )
             await asyncio.sleep(0.2 * 2**attempt)
         raise Transient("the event log does not answer; it may have taken nothing, so try again", retry_ms=5000)
+
+    def pressure(self, owner: str = "") -> admission.Pressure:
+        """How much the mesh has to do, as this gateway sees it."""
+        load, now_ms = self.views.load_now, time.time_ns() // 1_000_000
+        able, here = self._devices()
+        return admission.Pressure(
+            jobs_own=load.active[owner],
+            jobs=len(self.views.jobs),
+            queued_ops=load.queued_ops,
+            drained_ops_s=load.drained_ops_s(now_ms),
+            able_ops_s=able,
+            workers=here,
+            lag_events=self.loop.lag,
+            appends=self.log.appender.in_flight + self.hub.queued,
+            log_filled=self.room.filled,
+        )
+
+    def _devices(self) -> tuple[float, int]:
+        """What the devices here can do, if each operation is done twice; and their number. Looked at once a second."""
+        now = time.monotonic()
+        if now - self._able[0] > 1.0:
+            here = [w.gops for w in self.views.workers.values() if w.present and w.tier and not w.banned]
+            self._able = (now, sum(here) * 1e9 / limits.REDUNDANCY_FACTOR, len(here))
+        return self._able[1:]
+
+    def stored(self) -> dict[str, float]:
+        """How full the blob store is, for GET /v1/mesh."""
+        free, floor = self.store_room.free()
+        return {
+            "blob_bytes": self.store_room.used,
+            "blob_bytes_max": self.store_room.bytes_max,
+            "disk_free_bytes": free,
+            "disk_free_bytes_min": floor,
+        }
+
+    def admit(self, owner: str) -> None:
+        """Refused when the mesh takes no further job of this owner now."""
+        later = admission.decide(self.pressure(owner), self.bounds)
+        if later is not None:
+            raise Refused(
+                later.detail, status=later.status, title=later.title, limit=later.limit, retry_s=later.retry_s
+            )
+
+    async def watch_room(self) -> None:
+        """How full the log is, for ever."""
+        while True:
+            with contextlib.suppress(NatsError, TimeoutError, OSError):
+                self.room = await self.log.room()
+            await asyncio.sleep(ROOM_S)
 
     def notify(self, jobs: set[str]) -> None:
         """Wake everybody who waits for one of these jobs."""

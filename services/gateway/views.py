@@ -9,12 +9,14 @@ import msgspec
 
 from shardy_common import kinds
 from shardy_common.log import Projection, Recorded, Table
+from shardy_common.shelf import Shelf
 from shardy_common.wire import events as ev
 from shardy_gateway.evidence import Answers, MeshKeys
 from shardy_gateway.idempotency import Idempotency
 from shardy_gateway.keyring import Keyring
 from shardy_gateway.ledger import Ledger
 from shardy_gateway.letters import Letters
+from shardy_gateway.load import Load
 from shardy_gateway.outbox import Outbox
 from shardy_gateway.reputation import Reputations
 from shardy_gateway.shapes import FraudView, JobView, TaskView, WorkerView
@@ -32,7 +34,7 @@ TABLES = [
         {"id": str, "job": str, "active": int, "row0": int, "col0": int, "rows": int, "cols": int, "body": bytes},
         [["job", "col0", "row0", "id"], ["active"]],
     ),
-    Table("workers", {"id": str, "body": bytes}),
+    Table("workers", {"id": str, "present": int, "body": bytes}, [["present", "id"]]),
     Table(
         "frauds",
         {"lease": str, "job": str, "worker": str, "seq": int, "body": bytes},
@@ -40,7 +42,7 @@ TABLES = [
     ),
     *(table for side in SIDES for table in side.tables),
 ]
-VERSION = 6
+VERSION = 7
 FILTERS = ["job.*.*", "task.*.*", "fraud.detected.*", "worker.*.*", "gateway.started.*"]
 FILTERS += [pattern for side in SIDES for pattern in side.filters if pattern not in FILTERS]
 
@@ -59,7 +61,8 @@ class Views:
         self.jobs: dict[str, JobView] = {}  # active
         self.tasks: dict[str, TaskView] = {}  # active
         self.tasks_of: dict[str, set[str]] = {}
-        self.workers: dict[str, WorkerView] = {}
+        self.workers: Shelf[WorkerView] = Shelf()
+        self.load_now = Load()
         self.outbox = Outbox()
         self._touched_tasks: dict[str, TaskView] = {}
         self._touched_jobs: dict[str, JobView] = {}
@@ -89,12 +92,14 @@ class Views:
             job = _job(body)
             self.jobs[job.id] = job
             self.tasks_of[job.id] = set()
+            self.load_now.began(job)
         for (body,) in projection.rows("SELECT body FROM tasks WHERE active = 1"):
             task = _task(body)
             if task.job in self.jobs:
                 self.tasks[task.id] = task
                 self.tasks_of[task.job].add(task.id)
-        for (body,) in projection.rows("SELECT body FROM workers"):
+        self.workers.recall, self.workers.spilled = self._worker_of, True
+        for (body,) in projection.rows("SELECT body FROM workers WHERE present = 1"):
             worker = _worker(body)
             self.workers[worker.id] = worker
         self._frauds_in = dict(projection.rows("SELECT job, COUNT(*) FROM frauds GROUP BY job"))
@@ -110,6 +115,7 @@ class Views:
             self.sides[side].evolve(recorded)
 
     def rows(self) -> dict[str, list[Sequence[Any]]]:
+        self.workers.trim(self._touched_workers, lambda worker: not worker.present)
         out: dict[str, list[Sequence[Any]]] = {
             "jobs": [
                 (j.id, int(not j.ended), j.requester, j.state, j.since, j.seq if j.ended else 0, _pack(j))
@@ -119,7 +125,7 @@ class Views:
                 (t.id, t.job, int(t.id in self.tasks), t.tile.row0, t.tile.col0, t.tile.rows, t.tile.cols, _pack(t))
                 for t in self._touched_tasks.values()
             ],
-            "workers": [(w, _pack(self.workers[w])) for w in self._touched_workers],
+            "workers": [(w, int(self.workers[w].present), _pack(self.workers[w])) for w in self._touched_workers],
             "frauds": [(f.lease, f.job, f.worker, f.seq, _pack(f)) for f in self._frauds],
         }
         self._touched_jobs.clear()
@@ -165,6 +171,16 @@ class Views:
             return "active"
         return "ended" if self.read("SELECT 1 FROM tasks WHERE id = ?", (task_id,)) else "unknown"
 
+    def worker_page(self, after: str, present: bool | None, limit: int) -> list[WorkerView]:
+        """Devices by id, those too that are in the rows only."""
+        chosen = "" if present is None else f" AND present = {int(present)}"
+        sql = f"SELECT body FROM workers WHERE id > ?{chosen} ORDER BY id LIMIT ?"
+        return [_worker(body) for (body,) in self.read(sql, (after, limit))]
+
+    def _worker_of(self, worker_id: str) -> WorkerView | None:
+        rows = self.projection.rows("SELECT body FROM workers WHERE id = ?", (worker_id,))
+        return _worker(rows[0][0]) if rows else None
+
     def frauds(self, job_id: str, limit: int = 100) -> list[FraudView]:
         rows = self.read("SELECT body FROM frauds WHERE job = ? ORDER BY seq LIMIT ?", (job_id, limit))
         return [_fraud(body) for (body,) in rows]
@@ -176,6 +192,7 @@ class Views:
         job = JobView(event.job, recorded.seq, event.spec, event.requester, recorded.at_ms, rows * cols, recorded.trace)
         job.since = recorded.seq
         self.jobs[event.job] = job
+        self.load_now.began(job)
         self.tasks_of[event.job] = set()
         self._touch_job(job)
 
@@ -205,6 +222,7 @@ class Views:
         job.frauds, job.changes = self._frauds_in.get(event.job, 0), recorded.seq  # more than it ever was
         job.ops, job.ops_replicas = self.ledger.reopened(event.job)
         self.jobs[event.job] = job
+        self.load_now.began(job)
         self.tasks_of[event.job] = {task_id for task_id, _ in event.tasks}
         for task_id, tile in event.tasks:
             task = TaskView(task_id, event.job, tile, {}, seq=recorded.seq)
@@ -215,6 +233,7 @@ class Views:
         job = self.jobs.pop(job_id, None)
         if job is None:
             return
+        self.load_now.ended(job)
         job.seq, job.state, job.error, job.ended_ms, job.tasks_active = recorded.seq, state, error, recorded.at_ms, 0
         for task_id in self.tasks_of.pop(job_id, set()):
             task = self.tasks.pop(task_id)
@@ -257,6 +276,7 @@ class Views:
         task.digest, task.size, task.workers, task.method = event.digest, event.size, event.workers, event.method
         task.rounds, task.ops, task.seq, task.verified_ms = event.rounds, event.ops, recorded.seq, recorded.at_ms
         job.ops += event.ops
+        self.load_now.verified(job.id, event.ops, recorded.at_ms)
         job.ops_replicas += event.ops * self.ledger.credit(event, job.requester, recorded.seq)
         self.tasks_of[event.job].discard(event.task)
         self._touched_tasks[event.task] = task
@@ -265,7 +285,7 @@ class Views:
         job.tasks_active -= 1
         self.reputations.used(event)
         for worker_id in event.workers:
-            worker = self.workers.get(worker_id)
+            worker = self.workers.find(worker_id)
             if worker is not None:
                 worker.verified += 1
                 worker.ops += event.ops
@@ -285,7 +305,7 @@ class Views:
         self.outbox.dropped.append(task)
 
     def _fraud_detected(self, event: ev.FraudDetected, recorded: Recorded) -> None:
-        job, worker = self.jobs.get(event.job), self.workers.get(event.worker)
+        job, worker = self.jobs.get(event.job), self.workers.find(event.worker)
         values = {name: getattr(event, name) for name in FraudView.__struct_fields__ if name not in ("at_ms", "seq")}
         self._frauds.append(FraudView(**values, at_ms=recorded.at_ms, seq=recorded.seq))
         self._frauds_in[event.job] = self._frauds_in.get(event.job, 0) + 1
@@ -298,7 +318,7 @@ class Views:
         self.outbox.frauds.append(event)
 
     def _worker_joined(self, event: ev.WorkerJoined, recorded: Recorded) -> None:
-        before = self.workers.get(event.worker)
+        before = self.workers.find(event.worker)
         self.workers[event.worker] = WorkerView(
             event.worker,
             event.session,
@@ -319,14 +339,14 @@ class Views:
         self.outbox.joined.append((recorded.seq, event))
 
     def _worker_tiered(self, event: ev.WorkerTiered, _recorded: Recorded) -> None:
-        worker = self.workers.get(event.worker)
+        worker = self.workers.find(event.worker)
         if worker is not None and worker.session == event.session:
             worker.tier, worker.gops = event.tier, event.gops
             self._touched_workers.add(event.worker)
             self.outbox.tiered.append(event)
 
     def _worker_left(self, event: ev.WorkerLeft, _recorded: Recorded) -> None:
-        worker = self.workers.get(event.worker)
+        worker = self.workers.find(event.worker)
         if worker is not None and worker.session == event.session:
             worker.present = False
             self._touched_workers.add(event.worker)

@@ -54,7 +54,7 @@ async def admitted(state: GatewayState, token: str) -> Session | Visitor | None:
     joined, worker = named
 
     def is_session() -> bool:
-        known = state.views.workers.get(worker)
+        known = state.views.workers.find(worker)
         return known is not None and known.session == joined and known.present and not known.banned
 
     return Visitor(lambda: state.views, worker) if await eventually(is_session) else None

@@ -25,7 +25,8 @@ async def build(settings: MatchmakerSettings, event_log: JetStreamLog) -> FoldLo
     rng = random.Random()
 
     def replicas_changed() -> None:
-        loop.wake()  # jobs may have come to this replica: the next decision looks at all of them
+        loop.core.matchmaker.review()  # type: ignore[attr-defined]
+        loop.wake()
 
     presence = Presence(event_log.client, "matchmaker", settings.instance, changed=replicas_changed)
 

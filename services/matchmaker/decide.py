@@ -7,7 +7,9 @@ from proposing the same again, and is dropped when the event arrives or the log 
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable
+from itertools import islice
 
 from shardy_common import ids, kinds, limits, trust
 from shardy_common.carving import Cursor
@@ -16,6 +18,7 @@ from shardy_common.wire import events as ev
 from shardy_common.wire import subjects
 from shardy_common.wire.job import Tile
 from shardy_matchmaker.chunker import Device, next_tile
+from shardy_matchmaker.fair import Turns, Wants
 from shardy_matchmaker.fold import Fold
 from shardy_matchmaker.pool import TASK_OVERHEAD_MS, Candidate, Devices, Pool
 from shardy_matchmaker.state import EXPIRED, FAILED, LIVE, JobState, TaskState
@@ -24,7 +27,11 @@ from shardy_matchmaker.tiers import tier_for
 GRACE_MS = 10_000  # how long a worker that dropped off may take to come back with its leases
 LEASE_BASE_MS = 10_000
 LEASE_FACTOR = 5  # a lease lasts so many times the work queued before it and its own
-TASKS_WANTING_MAX = 256  # tasks that wait for another replica before no new ones are carved
+WANTING_EACH_MAX = 256  # tasks of a requester that wait for another replica before no new ones are carved for it
+WANTING_MAX = 4_096  # of all; beyond it only those who have none of them get new ones
+AUDITS_WAITING_MAX = 4_000  # tasks without a verdict before no more are carved that have to be audited
+VERDICTS_WAITING_MAX = 20_000  # before none are carved at all: the quorum is behind, or away
+ASIDE_MS = 1_000  # how often jobs of other replicas are looked at again
 DECISIONS_MAX = 4_000  # of one round
 SWEEP_MS = 200  # how often deadlines are looked at
 
@@ -77,6 +84,10 @@ class Matchmaker:
         self.overlay = Overlay()
         self.allow_same_address = allow_same_address
         self.owns = owns
+        self.turns = Turns()
+        self._aside: dict[str, None] = {}  # uncarved jobs that other replicas look after
+        self._short: Counter[str] = Counter()  # tasks of this round that want further leases, by requester
+        self._looked_ms = 0
         self._swept_ms = 0
 
     def decide(self, now_ms: int, rng: random.Random) -> list[Append]:
@@ -89,9 +100,13 @@ class Matchmaker:
         self._end_jobs(out)
         pool = Pool(self.fold, self.overlay, self.allow_same_address, rng, now_ms)
         if pool.free():
-            self._replicate(now_ms, pool, out)
-            self._carve(now_ms, pool, rng, out)
+            self._lend_in_turn(now_ms, pool, rng, out)
         return out
+
+    def review(self) -> None:
+        """Other replicas came or went, so this one may look after what it passed over."""
+        self.fold.fresh.update(self._aside)
+        self._aside.clear()
 
     def settled(self, item: Append, accepted: bool) -> None:
         """The log answered. An accepted event clears its marks when it is read back, a refused one now."""
@@ -106,6 +121,8 @@ class Matchmaker:
             self.overlay.jobs.discard(event.job)
             self.overlay.cursors.pop(event.job, None)
             self.overlay.runs.pop(event.job, None)
+            self.turns.remove(event.job)
+            self._aside.pop(event.job, None)
         elif isinstance(event, ev.WorkerTiered):
             self.overlay.tiered.discard(event.session)
 
@@ -127,6 +144,7 @@ class Matchmaker:
             elif event.task not in self.fold.tasks and run == overlay.runs.get(event.job, 0):
                 overlay.cursors.pop(event.job, None)  # refused or void: carve on from where the fold stands
                 overlay.runs[event.job] = run + 1
+                self.fold.fresh[event.job] = None
         elif isinstance(event, (ev.TaskAssigned, ev.TaskExpired, ev.TaskUnresolved)):
             overlay.tasks.discard(event.task)
         elif isinstance(event, (ev.JobCompleted, ev.JobFailed)):
@@ -164,7 +182,7 @@ class Matchmaker:
                 leases.append(lease_id)
 
         for worker_id, lost in self.fold.incoming.items():
-            worker = self.fold.workers.get(worker_id)
+            worker = self.fold.workers.find(worker_id)
             for lease_id in lost:
                 if worker is not None and lease_id in worker.leases:
                     doom(lease_id, worker.leases[lease_id], "lost")
@@ -197,7 +215,7 @@ class Matchmaker:
     # -- jobs -----------------------------------------------------------------------------------------------------
 
     def _end_jobs(self, out: list[Append]) -> None:
-        for job in self.fold.jobs.values():
+        for job in [self.fold.jobs[job_id] for job_id in self.fold.ending]:
             if job.id in self.overlay.jobs or not self.owns(job.id):
                 continue
             event: ev.Event
@@ -212,58 +230,116 @@ class Matchmaker:
                 Append(event, f"end/{job.id}/{job.seq}", job.seq, subjects.of_entity("job", job.id), trace=job.trace)
             )
 
-    def _replicate(self, now_ms: int, pool: Pool, out: list[Append]) -> None:
-        """Further leases for tasks that have too few: retries, third opinions, replicas that found no device before."""
-        for task_id in list(self.fold.wanting):
-            if not pool.free() or len(out) >= DECISIONS_MAX:
-                return
-            task = self.fold.tasks[task_id]
-            if task_id in self.overlay.tasks or not self.owns(task.job):
-                continue
-            if len(task.leases) >= limits.ATTEMPTS_MAX:
-                if task.counting == 0 or not any(lease.state == LIVE for lease in task.leases.values()):
-                    cause = f"given up after {len(task.leases)} leases without agreement"
-                    self._propose(out, task, ev.TaskUnresolved(task.id, task.job, cause), f"unresolved/{task.id}")
-                continue
-            leases: list[ev.Lease] = []
-            tried = {lease.worker for lease in task.leases.values()}
-            barred_workers = {lease.worker for lease in task.leases.values() if lease.state != EXPIRED}
-            # a lease that ran out may still be answered late, so its address has had its voice whatever came of it
-            heard = {lease.address for lease in task.leases.values()}
-            room = limits.ATTEMPTS_MAX - len(task.leases)
-            while len(leases) < min(task.need - task.counting, room):
-                # whoever let it expire before gets it again only when nobody else can have it
-                worker = pool.pick(barred_workers | tried, heard)
-                worker = worker or pool.pick_again(tried - barred_workers, _strangers(task, tried))
-                if worker is None:
-                    break
-                leases.append(self._lease(pool, worker, task.id, len(task.leases) + len(leases), task.ops, now_ms))
-                barred_workers.add(worker.id)
-                heard.add(worker.address)
-            if leases:
-                spent = any(lease.state in (EXPIRED, FAILED) for lease in task.leases.values())
-                cause = "retry" if spent else "replica"
-                event = ev.TaskAssigned(task.id, task.job, task.tile, leases, cause)
-                self._propose(out, task, event, f"assign/{leases[0].id}")
+    def _lend_in_turn(self, now_ms: int, pool: Pool, rng: random.Random, out: list[Append]) -> None:
+        """What devices have room for goes to requesters in turn by the work that each got (fair.py): first to tasks of
+        theirs that want another lease, then to new ones."""
+        self._list_jobs(now_ms)
+        self._short.clear()
+        tries: dict[str, list[str]] = {}
+        blocked: set[Wants] = self._held_back()
 
-    def _carve(self, now_ms: int, pool: Pool, rng: random.Random, out: list[Append]) -> None:
-        """New tasks, one job after another in turn, until the devices' queues are full."""
-        if len(self.fold.wanting) >= TASKS_WANTING_MAX:
-            return
-        turn = [j for j in self.fold.jobs.values() if self.owns(j.id) and not j.failing and self._uncarved(j)]
-        while turn and pool.free() and len(out) < DECISIONS_MAX:
-            turn = [job for job in turn if self._carve_one(job, now_ms, pool, rng, out)]
+        def serve(who: str) -> float:
+            if who not in tries:
+                tries[who] = list(islice(self.fold.wanting_of.get(who, ()), WANTING_EACH_MAX))[::-1]
+            while tries[who]:
+                work = self._replicate(self.fold.tasks[tries[who].pop()], now_ms, pool, out)
+                if work or not pool.free() or len(out) >= DECISIONS_MAX:
+                    return work
+            return self._carve(who, blocked, now_ms, pool, rng, out)
+
+        lending = self.turns.begin(self.fold.wanting_of)
+        lending.run(serve, lambda: pool.free() and len(out) < DECISIONS_MAX)
+
+    def _list_jobs(self, now_ms: int) -> None:
+        """Jobs that came since the last time, or may have become this replica's, take their places."""
+        if now_ms - self._looked_ms >= ASIDE_MS:
+            self._looked_ms = now_ms
+            self.review()
+        for job_id in self.fold.fresh:
+            job = self.fold.jobs.get(job_id)
+            if job is not None and self._uncarved(job):
+                self.turns.add(job_id, job.requester, (job.spec.policy, kinds.answers_wanted(job.spec)))
+        self.fold.fresh.clear()
+
+    def _held_back(self) -> set[Wants]:
+        """Jobs of which nothing is carved while the quorum has so much to judge."""
+        waiting = len(self.fold.unjudged)
+        if waiting < AUDITS_WAITING_MAX:
+            return set()
+        return {wants for wants in self.turns.kinds() if wants[0] == "audit" or waiting >= VERDICTS_WAITING_MAX}
+
+    def _replicate(self, task: TaskState, now_ms: int, pool: Pool, out: list[Append]) -> float:
+        """Further leases for a task that has too few: a retry, a third opinion, a replica that found no device before.
+        The work lent, in operations."""
+        if task.id in self.overlay.tasks or not self.owns(task.job):
+            return 0
+        if len(task.leases) >= limits.ATTEMPTS_MAX:
+            if task.counting == 0 or not any(lease.state == LIVE for lease in task.leases.values()):
+                cause = f"given up after {len(task.leases)} leases without agreement"
+                self._propose(out, task, ev.TaskUnresolved(task.id, task.job, cause), f"unresolved/{task.id}")
+            return 0
+        leases: list[ev.Lease] = []
+        tried = {lease.worker for lease in task.leases.values()}
+        barred_workers = {lease.worker for lease in task.leases.values() if lease.state != EXPIRED}
+        # a lease that ran out may still be answered late, so its address has had its voice whatever came of it
+        heard = {lease.address for lease in task.leases.values()}
+        room = limits.ATTEMPTS_MAX - len(task.leases)
+        while len(leases) < min(task.need - task.counting, room):
+            # whoever let it expire before gets it again only when nobody else can have it
+            worker = pool.pick(barred_workers | tried, heard)
+            worker = worker or pool.pick_again(tried - barred_workers, _strangers(task, tried))
+            if worker is None:
+                break
+            leases.append(self._lease(pool, worker, task.id, len(task.leases) + len(leases), task.ops, now_ms))
+            barred_workers.add(worker.id)
+            heard.add(worker.address)
+        if leases:
+            spent = any(lease.state in (EXPIRED, FAILED) for lease in task.leases.values())
+            cause = "retry" if spent else "replica"
+            event = ev.TaskAssigned(task.id, task.job, task.tile, leases, cause)
+            self._propose(out, task, event, f"assign/{leases[0].id}")
+        return float(task.ops * len(leases))
+
+    def _carve(
+        self, who: str, blocked: set[Wants], now_ms: int, pool: Pool, rng: random.Random, out: list[Append]
+    ) -> float:
+        """A new task of one of this requester's jobs, in turn; the work lent. blocked: what the devices cannot do in
+        this round any more; their room only shrinks, so nobody asks for that again."""
+        wanting = len(self.fold.wanting_of.get(who, ())) + self._short[who]
+        if wanting >= WANTING_EACH_MAX or (wanting and len(self.fold.wanting) >= WANTING_MAX):
+            return 0
+        while (found := self.turns.next_job(who, blocked)) is not None:
+            job_id, wants = found
+            job = self.fold.jobs.get(job_id)
+            if job is None or job.failing or not self._uncarved(job):
+                self.turns.remove(job_id)
+            elif not self.owns(job_id):
+                self.turns.remove(job_id)
+                self._aside[job_id] = None
+            else:
+                work = self._carve_one(job, now_ms, pool, rng, out, late=self.turns.late(who))
+                if work:
+                    self.turns.served_job(job_id)
+                    made = out[-1].event
+                    assert isinstance(made, ev.TaskCreated)
+                    if len(made.leases) < (made.need or wants[1]):
+                        self._short[who] += 1
+                    return work
+                blocked.add(wants)
+        return 0
 
     def _uncarved(self, job: JobState) -> bool:
         return not self.overlay.cursors.get(job.id, job.cursor).done(_shape(job))
 
-    def _carve_one(self, job: JobState, now_ms: int, pool: Pool, rng: random.Random, out: list[Append]) -> bool:
-        """One task for the least loaded devices; False when the job or the devices have nothing left."""
+    def _carve_one(
+        self, job: JobState, now_ms: int, pool: Pool, rng: random.Random, out: list[Append], late: bool
+    ) -> float:
+        """One task for the least loaded devices; the work lent, 0 when the devices have nothing left for it."""
         shape = _shape(job)
         cursor = self.overlay.cursors.get(job.id, job.cursor)
-        chosen = self._choose(job, cursor, now_ms, pool, rng)
+        chosen = self._choose(job, cursor, now_ms, pool, rng, late)
         if chosen is None:
-            return False
+            return 0
         workers, tile, need = chosen
         task_id = ids.task_id(job.id, tile.col0, tile.row0, rng.getrandbits(24))
         ops = kinds.KINDS[job.spec.kind].ops(job.spec, tile.rows, tile.cols)
@@ -271,15 +347,15 @@ class Matchmaker:
         event = ev.TaskCreated(task_id, job.id, tile, leases, need)
         # no expectation: where it stands in the log decides whether it is real (shardy_common/carving.py)
         out.append(Append(event, f"create/{task_id}", trace=job.trace))
-        self.overlay.cursors[job.id] = after = cursor.after(tile, shape)
+        self.overlay.cursors[job.id] = cursor.after(tile, shape)
         self.overlay.carving[task_id] = self.overlay.runs.get(job.id, 0)
         if job.spec.policy == "adaptive" and need == 1:
             self.overlay.lone[task_id] = (workers[0].id, ops)
             self.overlay.lone_ops[workers[0].id] = self.overlay.lone_ops.get(workers[0].id, 0) + ops
-        return not after.done(shape)
+        return float(max(ops, 1) * len(leases))
 
     def _choose(
-        self, job: JobState, cursor: Cursor, now_ms: int, pool: Pool, rng: random.Random
+        self, job: JobState, cursor: Cursor, now_ms: int, pool: Pool, rng: random.Random, late: bool
     ) -> tuple[list[Candidate], Tile, int] | None:
         """Who computes the next task, which tile it is, and what `task.created` says of the answers wanted."""
         spec = job.spec
@@ -301,7 +377,7 @@ class Matchmaker:
                 asked = ops + self.overlay.lone_ops.get(worker.id, 0)
                 if rng.random() >= trust.replication_probability(self.fold.book.of(worker.id), asked):
                     return chosen, tile, 1
-        if len(chosen) < min(replicas, pool.size):
+        if not chosen or (len(chosen) < min(replicas, pool.size) and not late):
             return None  # enough devices are here, but busy: a task lent whole costs one event instead of two
         sharers = max(pool.size // replicas, 1)
         tile = next_tile(spec, cursor.row0, cursor.col0, cursor.band_cols, _device(chosen), sharers)

@@ -11,6 +11,7 @@ from typing import Any
 
 from shardy_common import kinds, limits, trust
 from shardy_common.log import Recorded
+from shardy_common.shelf import Shelf
 from shardy_common.wire import events as ev
 from shardy_matchmaker import reliability
 from shardy_matchmaker.state import (
@@ -32,7 +33,7 @@ LEARNING_MS_MIN = 20.0  # a shorter task says more about overheads than about sp
 
 class Fold:
     def __init__(self) -> None:
-        self.workers: dict[str, WorkerState] = {}
+        self.workers: Shelf[WorkerState] = Shelf()
         self.jobs: dict[str, JobState] = {}
         self.tasks: dict[str, TaskState] = {}
         self.ended: dict[str, str] = {}  # jobs ended since the last commit, with how
@@ -41,7 +42,11 @@ class Fold:
         self.dead_tasks: dict[str, TaskState] = {}  # left memory since the last commit
         self.dead_jobs: dict[str, JobState] = {}
         self.tasks_of: dict[str, set[str]] = {}
-        self.wanting: dict[str, None] = {}  # tasks with fewer counting leases than needed, oldest first
+        self.wanting: dict[str, str] = {}  # tasks with fewer counting leases than needed, oldest first → requester
+        self.wanting_of: dict[str, dict[str, None]] = {}  # the same by requester
+        self.unjudged: dict[str, None] = {}  # tasks that wait for nobody's answer any more, only for a verdict
+        self.fresh: dict[str, None] = {}  # jobs that came, or came back, since the last decision
+        self.ending: dict[str, None] = {}  # jobs whose end is to be proposed
         self.untiered: dict[str, None] = {}
         self.book = trust.Book()
         self.incoming: dict[str, list[str]] = {}  # worker → leases lost at its latest join
@@ -60,6 +65,7 @@ class Fold:
             event.job, recorded.seq, event.spec, event.requester, rows * cols, recorded.trace
         )
         self.tasks_of[event.job] = set()
+        self.fresh[event.job] = None
         self.touched["jobs"].add(event.job)
 
     def _job_ended(self, event: Any, _recorded: Recorded) -> None:
@@ -67,6 +73,8 @@ class Fold:
         if job is None:
             return
         self.dead_jobs[event.job] = job
+        self.fresh.pop(event.job, None)
+        self.ending.pop(event.job, None)
         for task_id in self.tasks_of.pop(event.job, set()):
             self._drop_task(task_id)
 
@@ -90,6 +98,7 @@ class Fold:
         )
         self.dead_jobs.pop(event.job, None)
         self.tasks_of[event.job] = set()
+        self.fresh[event.job] = None
         self.touched["jobs"].add(event.job)
         need = kinds.answers_wanted(event.spec)
         for task_id, tile in event.tasks:
@@ -98,6 +107,11 @@ class Fold:
             self.dead_tasks.pop(task_id, None)
             self.tasks_of[event.job].add(task_id)
             self._lend(task, [], recorded.at_ms)
+        self.look_for_end(self.jobs[event.job])
+
+    def look_for_end(self, job: JobState) -> None:
+        if job.failing or job.cells_done >= job.cells:
+            self.ending[job.id] = None
 
     # -- tasks ----------------------------------------------------------------------------------------------------
 
@@ -136,7 +150,7 @@ class Fold:
             for lease in event.leases:
                 if lease in task.leases and task.leases[lease].state == LIVE:  # not if its result came first
                     self._end_lease(task, lease, EXPIRED)
-                    worker = self.workers.get(task.leases[lease].worker)
+                    worker = self.workers.find(task.leases[lease].worker)
                     if event.cause == "deadline" and worker is not None:
                         reliability.ran_out(worker, task.leases[lease].lent_ms, recorded.at_ms)
                         self.touched["workers"].add(worker.id)
@@ -149,7 +163,7 @@ class Fold:
             # never fewer than the policy wants: voices that were counted when the dispute was written may be silenced
             task.need = max(task.answered + event.need, kinds.answers_wanted(self.jobs[task.job].spec))
             self.touched["tasks"].add(task.id)
-            self._weigh(task)
+            self.weigh(task)
 
     def _task_verified(self, event: ev.TaskVerified, recorded: Recorded) -> None:
         self.book.verified(event.task, event.workers, event.method, event.ops, recorded.at_ms)
@@ -159,11 +173,13 @@ class Fold:
             self.touched["jobs"].add(event.job)
             self.tasks_of[event.job].discard(event.task)
             self._drop_task(event.task)
+            self.look_for_end(job)
 
     def _task_unresolved(self, event: ev.TaskUnresolved, _recorded: Recorded) -> None:
         job = self.jobs.get(event.job)
         if job is not None and event.task in self.tasks:  # not one of those that a reopened job left behind
             job.failing = event.cause
+            self.ending[job.id] = None
             self.touched["jobs"].add(event.job)
             self.tasks_of[event.job].discard(event.task)
             self._drop_task(event.task)
@@ -175,7 +191,7 @@ class Fold:
         lease = task.leases.get(event.lease)
         if lease is None or lease.worker != event.worker or lease.state in (ANSWERED, FRAUD):
             return
-        worker = self.workers.get(event.worker)
+        worker = self.workers.find(event.worker)
         if self.book.convicted(event.worker):
             self._end_lease(task, event.lease, FRAUD)
             return
@@ -199,7 +215,7 @@ class Fold:
             self._end_lease(task, event.lease, FAILED)
 
     def _fraud_detected(self, event: ev.FraudDetected, _recorded: Recorded) -> None:
-        worker = self.workers.get(event.worker)
+        worker = self.workers.find(event.worker)
         if worker is not None:
             worker.banned = True
             self.touched["workers"].add(worker.id)
@@ -215,7 +231,7 @@ class Fold:
         worker."""
         for task_id in self.book.held_alone(worker):
             self._share(self.tasks[task_id])
-            self._weigh(self.tasks[task_id])
+            self.weigh(self.tasks[task_id])
         for task in self.tasks.values():
             for lease_id, lease in task.leases.items():
                 if lease.worker == worker and lease.state == ANSWERED:
@@ -224,7 +240,7 @@ class Fold:
     # -- workers --------------------------------------------------------------------------------------------------
 
     def _worker_joined(self, event: ev.WorkerJoined, _recorded: Recorded) -> None:
-        before = self.workers.get(event.worker)
+        before = self.workers.find(event.worker)
         claimed = believable_gops(event.probe.gops, PROBE_OPS, event.probe.gateway_ms)
         gops = reliability.speed_at_join(claimed, before)
         worker = WorkerState(
@@ -254,14 +270,14 @@ class Fold:
         self.incoming[event.worker] = list(worker.lost)
 
     def _worker_tiered(self, event: ev.WorkerTiered, _recorded: Recorded) -> None:
-        worker = self.workers.get(event.worker)
+        worker = self.workers.find(event.worker)
         if worker is not None and worker.session == event.session:
             worker.tier, worker.max_leases = event.tier, event.max_leases
             self.untiered.pop(event.worker, None)
             self.touched["workers"].add(event.worker)
 
     def _worker_left(self, event: ev.WorkerLeft, recorded: Recorded) -> None:
-        worker = self.workers.get(event.worker)
+        worker = self.workers.find(event.worker)
         if worker is None or worker.session != event.session:
             return
         worker.present = False
@@ -280,7 +296,7 @@ class Fold:
 
     def _lend(self, task: TaskState, leases: list[ev.Lease], at_ms: int) -> None:
         for lease in leases:
-            worker = self.workers.get(lease.worker)
+            worker = self.workers.find(lease.worker)
             address = worker.address if worker else ""
             task.leases[lease.id] = LeaseState(lease.worker, address, lease.deadline_ms, LIVE, at_ms)
             if worker is not None:
@@ -288,7 +304,7 @@ class Fold:
                 worker.queued_ops += task.ops
                 self.touched["workers"].add(worker.id)
         self.touched["tasks"].add(task.id)
-        self._weigh(task)
+        self.weigh(task)
 
     def _end_lease(self, task: TaskState, lease_id: str, state: str) -> None:
         lease = task.leases.get(lease_id)
@@ -299,10 +315,10 @@ class Fold:
         if state != ANSWERED:
             self._share(task)
         self.touched["tasks"].add(task.id)
-        self._weigh(task)
+        self.weigh(task)
 
     def _unlease(self, worker_id: str, lease_id: str, ops: int) -> None:
-        worker = self.workers.get(worker_id)
+        worker = self.workers.find(worker_id)
         if worker is not None and worker.leases.pop(lease_id, None) is not None:
             worker.queued_ops -= ops
             self.touched["workers"].add(worker_id)
@@ -315,11 +331,30 @@ class Fold:
             self.touched["tasks"].add(task.id)
             self.book.release(task.id)
 
-    def _weigh(self, task: TaskState) -> None:
+    def weigh(self, task: TaskState) -> None:
+        """File the task among those that want further leases, or that only want a verdict, or neither."""
         if task.counting < task.need:
-            self.wanting[task.id] = None
-        else:
-            self.wanting.pop(task.id, None)
+            self.want(task)
+            self.unjudged.pop(task.id, None)
+            return
+        if task.id in self.wanting:
+            self._unwant(task.id)
+        for lease in task.leases.values():
+            if lease.state == LIVE:
+                self.unjudged.pop(task.id, None)
+                return
+        self.unjudged[task.id] = None
+
+    def want(self, task: TaskState) -> None:
+        if task.id not in self.wanting:
+            requester = self.wanting[task.id] = self.jobs[task.job].requester
+            self.wanting_of.setdefault(requester, {})[task.id] = None
+
+    def _unwant(self, task_id: str) -> None:
+        requester = self.wanting.pop(task_id)
+        del self.wanting_of[requester][task_id]
+        if not self.wanting_of[requester]:
+            del self.wanting_of[requester]
 
     def _drop_task(self, task_id: str) -> None:
         task = self.tasks.pop(task_id, None)
@@ -330,7 +365,9 @@ class Fold:
                 self._unlease(lease.worker, lease_id, task.ops)
         if task.lone:
             self.book.release(task_id)
-        self.wanting.pop(task_id, None)
+        if task_id in self.wanting:
+            self._unwant(task_id)
+        self.unjudged.pop(task_id, None)
         self.dead_tasks[task_id] = task
 
 

@@ -21,6 +21,7 @@ from shardy_quorum.core import TABLES, VERSION, QuorumCore
 from shardy_quorum.prepare import Preparer
 from shardy_quorum.state import Examination
 
+EXAMINED_MAX = 1_024  # in one call: what it stacks is in memory at once
 log = logging.getLogger("shardy.quorum")
 
 
@@ -40,10 +41,10 @@ async def build(settings: QuorumSettings, event_log: JetStreamLog) -> FoldLoop:
     preparing: list[asyncio.Task[None]] = []  # held, so that it is not collected while it runs
 
     async def examine() -> None:
-        """All examinations that wait, in one call; those that come meanwhile go into the next."""
+        """The examinations that wait, many in one call; those that come meanwhile go into the next."""
         while waiting:
-            batch = list(waiting)
-            waiting.clear()
+            batch = waiting[:EXAMINED_MAX]
+            del waiting[:EXAMINED_MAX]
             started = time.time() * 1e3
             findings = await asyncio.get_running_loop().run_in_executor(thread, auditor.examine, batch)
             for found, examination in zip(findings, batch, strict=True):

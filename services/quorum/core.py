@@ -30,6 +30,16 @@ _canary = msgspec.msgpack.Decoder(Canary).decode
 _pace = msgspec.msgpack.Decoder(Pace).decode
 
 
+def _one(projection: Projection, sql: str, key: str) -> Any:
+    rows = projection.rows(sql, (key,))
+    return rows[0][0] if rows else None
+
+
+def _record_of(projection: Projection, worker: str) -> trust.Record | None:
+    body = _one(projection, "SELECT body FROM trust WHERE worker = ?", worker)
+    return _record(body) if body is not None else None
+
+
 class QuorumCore:
     filters = FILTERS
 
@@ -40,8 +50,9 @@ class QuorumCore:
 
     def load(self, projection: Projection) -> None:
         quorum = self.quorum
-        for worker, agent in projection.rows("SELECT worker, agent FROM agents"):
-            quorum.agents[worker] = agent
+        quorum.agents.recall = lambda worker: _one(projection, "SELECT agent FROM agents WHERE worker = ?", worker)
+        quorum.book.records.recall = lambda worker: _record_of(projection, worker)
+        quorum.agents.spilled = quorum.book.records.spilled = True
         for (body,) in projection.rows("SELECT body FROM jobs WHERE active = 1 ORDER BY id"):
             job = _job(body)
             quorum.jobs[job.id] = job
@@ -55,8 +66,6 @@ class QuorumCore:
                 job = quorum.jobs[task.job]
                 ops = kinds.KINDS[job.spec.kind].ops(job.spec, task.tile.rows, task.tile.cols)
                 quorum.book.lone[task.id] = (next(iter(task.leases.values())), ops)
-        for worker, body in projection.rows("SELECT worker, body FROM trust"):
-            quorum.book.records[worker] = _record(body)
         for (body,) in projection.rows("SELECT body FROM canaries WHERE open = 1 ORDER BY job"):
             canary = _canary(body)
             quorum.canaries.open[canary.job] = canary
@@ -68,6 +77,8 @@ class QuorumCore:
 
     def rows(self) -> dict[str, list[Sequence[Any]]]:
         q = self.quorum
+        q.agents.trim(q.touched_agents)
+        q.book.records.trim(q.book.touched)
         out: dict[str, list[Sequence[Any]]] = {
             "jobs": [(j, 1, _pack(q.jobs[j])) for j in q.touched_jobs if j in q.jobs]
             + [(j, 0, b"") for j in q.dead_jobs],

@@ -11,6 +11,7 @@ from typing import Any
 
 from shardy_common import kinds, trust
 from shardy_common.log import Append, Recorded
+from shardy_common.shelf import Shelf
 from shardy_common.wire import events as ev
 from shardy_common.wire import subjects
 from shardy_quorum.canary import Canaries, Pacing
@@ -27,7 +28,7 @@ class Quorum:
         self.jobs: dict[str, QuorumJob] = {}
         self.tasks: dict[str, QuorumTask] = {}
         self.tasks_of: dict[str, set[str]] = {}
-        self.agents: dict[str, str] = {}
+        self.agents: Shelf[str] = Shelf()
         self.book = trust.Book()
         self.canaries = Canaries(pacing or Pacing(), name)
         self.ready: dict[str, None] = {}
@@ -195,7 +196,7 @@ class Quorum:
                     self.ready[task.id] = None
 
     def _worker_joined(self, event: ev.WorkerJoined, _recorded: Recorded) -> None:
-        if self.agents.get(event.worker) != event.agent:
+        if self.agents.find(event.worker) != event.agent:
             self.agents[event.worker] = event.agent
             self.touched_agents.add(event.worker)
 
@@ -295,7 +296,7 @@ class Quorum:
                     method,
                     findings.wrong[digest],
                     rounds,
-                    self.agents.get(vote.worker, ""),
+                    self.agents.find(vote.worker) or "",
                     canary.digest if canary is not None else "",
                 )
                 out.append(Append(fraud, f"fraud/{lease}", trace=job.trace))

@@ -7,7 +7,7 @@ import pytest
 from shardy_common.errors import Refused
 from shardy_gateway.api.blobs import range_of
 from shardy_gateway.config import GatewaySettings
-from shardy_gateway.gates import Gates
+from shardy_gateway.gates import HANDSHAKES_MAX, TRIES_PER_LEASE_MAX, Gates
 
 
 def gates(**settings: float) -> Gates:
@@ -21,6 +21,9 @@ def test_the_defaults_are_those_that_are_written_down() -> None:
         "requests_burst": 1_000,
         "upload_bytes_per_h": 64 << 30,
         "streams_per_key_max": 64,
+        "waits_per_key_max": 512,
+        "bodies_per_key_max": 64,
+        "jobs_per_requester_max": 1_000,
     }
     assert gates().policy == b'"requests";q=200;w=1, "upload";q=68719476736;w=3600'
 
@@ -50,25 +53,80 @@ def test_failed_keys_of_an_address() -> None:
 def test_sockets_of_an_address() -> None:
     open_ = gates(joins_per_s=1, joins_burst=3, sessions_per_address_max=2)
     for _ in range(2):
-        assert open_.join("a", 0) == ""
+        assert open_.join("a", 0) is None
         open_.opened("a")
-    assert "2 worker sockets open" in open_.join("a", 0)
+    barred = open_.join("a", 0)
+    assert barred is not None and "2 worker sockets open" in barred.reason
+    assert (barred.code, barred.retry_ms) == (4429, 30_000)
     open_.closed("a")
-    assert open_.join("a", 0) == "" and "1 worker sockets a second" in open_.join("a", 0)
-    assert open_.join("b", 0) == "" and open_.join("a", 1) == ""
+    assert open_.join("a", 0) is None
+    barred = open_.join("a", 0)
+    assert barred is not None and "1 worker sockets a second" in barred.reason and barred.retry_ms == 1_000
+    assert open_.join("b", 0) is None and open_.join("a", 1) is None
     open_.closed("a")
     assert not open_.sockets, "an address that holds nothing takes no memory"
 
 
-def test_streams_of_a_key() -> None:
-    open_ = gates(streams_per_key_max=1)
+def test_sockets_in_all_joined_or_not() -> None:
+    open_ = gates(sessions_max=10, joins_per_s=1e6)
+    for n in range(10 + HANDSHAKES_MAX):
+        assert open_.join(str(n), 0) is None
+        open_.opened(str(n))
+    barred = open_.join("another", 0)
+    assert barred is not None and (barred.code, barred.retry_ms) == (1012, 10_000)
+    open_.closed("0")
+    assert open_.join("another", 0) is None
+
+
+def test_joins_of_a_key() -> None:
+    open_ = gates(joins_per_key_per_min=6, joins_per_key_burst=2)
+    assert open_.join_of("w", 0) is None and open_.join_of("w", 0) is None
+    barred = open_.join_of("w", 0)
+    assert (
+        barred is not None and (barred.code, barred.retry_ms) == (4429, 10_000) and "6 times a minute" in barred.reason
+    )
+    assert open_.join_of("other", 0) is None and open_.join_of("w", 10) is None
+
+
+def test_streams_of_a_key_and_of_all() -> None:
+    open_ = gates(streams_per_key_max=1, streams_max=2)
     open_.open_stream("k")
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(Refused, match="1 of this key's event streams") as refused:
         open_.open_stream("k")
     assert refused.value.status == 429 and refused.value.limit == "1 event streams"
     open_.open_stream("other")
+    with pytest.raises(Refused, match="2 of this gateway's"):
+        open_.open_stream("third")
     open_.close_stream("k")
-    open_.open_stream("k")
+    open_.open_stream("third")
+    open_.close_stream("third")
+    open_.close_stream("other")
+    assert not open_.streams.by_name and open_.streams.held == 0
+
+
+def test_bodies_on_their_way_in() -> None:
+    open_ = gates(bodies_per_key_max=1, bodies_max=2)
+    with open_.body("k"), open_.body("other"):
+        with pytest.raises(Refused, match="1 of this key's bodies") as refused, open_.body("k"):
+            raise AssertionError("it was let in")
+        assert (refused.value.status, refused.value.title, refused.value.retry_s) == (429, "Too many bodies", 1)
+        with pytest.raises(Refused, match="2 of this gateway's"), open_.body("third"):
+            raise AssertionError("it was let in")
+    with pytest.raises(KeyError), open_.body("k"):
+        raise KeyError
+    with open_.body("k"):
+        assert open_.bodies.held == 1, "however the one before ended"
+    assert not open_.bodies.by_name
+
+
+def test_uploads_of_one_lease_end() -> None:
+    open_ = gates()
+    for _ in range(TRIES_PER_LEASE_MAX):
+        open_.result_upload("t-0")
+    with pytest.raises(Refused) as refused:
+        open_.result_upload("t-0")
+    assert refused.value.status == 429
+    open_.result_upload("t-1")
 
 
 @pytest.mark.parametrize(

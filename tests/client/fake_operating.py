@@ -48,7 +48,8 @@ class FakeOperating:
     async def mesh(self, _: Request) -> Response:
         keys = [{"key": MESH_KEY, "since_ms": 1}]
         body = {"name": "fake", "version": "0.1.0", "gateway": "g1", "mesh_key": MESH_KEY, "mesh_keys": keys}
-        return JSONResponse(body | {"policies": ["quorum", "audit", "adaptive"], "kinds": ["matmul"], "limits": {}})
+        more = {"policies": ["quorum", "audit", "adaptive"], "kinds": ["matmul"], "limits": {}, "pressure": {}}
+        return JSONResponse(body | more)
 
     async def workers(self, request: Request) -> Response:
         assert set(request.query_params) <= {"limit", "after", "present"}

@@ -72,3 +72,13 @@ def test_every_call_ends(outcomes: list[Outcome], gateways: int, known: bool) ->
 @pytest.mark.parametrize(("text", "seconds"), [("3", 3), ("0.5", 0.5), ("-1", None), ("soon", None), (None, None)])
 def test_retry_after_headers(text: str | None, seconds: float | None) -> None:
     assert retry_after_s(text) == seconds
+
+
+def test_a_mesh_with_too_much_to_do_is_waited_for_longer_and_not_for_ever() -> None:
+    """Also where it says so by 503, as for a full log: nothing was done, so that any call is made again."""
+    once = attempts(gateways=2, repeat=False)
+    pauses = [once.after(Outcome(True, 503, 30.0, held=True), 0) for _ in range(6)]
+    assert pauses[:3] == [33.0] * 3 and pauses[-1] is None
+    assert once.gateway == 0, "the mesh is busy, not this gateway broken"
+    assert sum(pause for pause in pauses if pause) <= Patience().held_s_max
+    assert attempts().after(Outcome(True, 429, 121.0, held=True), 0) is None

@@ -69,7 +69,7 @@ async def test_an_upload_is_refused_with_a_time_to_come_back_and_succeeds_then(c
     async with api(cramped) as http:
         answer = await http.put(path, content=data)
         assert answer.status_code == 503 and int(answer.headers["retry-after"]) >= 1
-        assert answer.json()["type"] == "/problems/try-again" and "store" in answer.json()["detail"]
+        assert answer.json()["type"] == "/problems/store-full" and "store" in answer.json()["detail"]
         assert (await http.head(path)).status_code == 404 and left_behind(cramped) == []
         filler.unlink()
         assert (await http.put(path, content=data)).status_code == 201

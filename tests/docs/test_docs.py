@@ -223,7 +223,7 @@ def test_readme_limits_are_those_of_the_code() -> None:
         "a side of an operand": f"{limits.SIDE_MAX:,}",
         "an operand": f"{limits.BLOB_BYTES_MAX >> 30} GiB",
         "active jobs of an API key": f"{limits.JOBS_ACTIVE_PER_REQUESTER_MAX:,}",
-        "devices of a gateway": f"{join.SESSIONS_MAX:,}",
+        "devices of a gateway": f"{GatewaySettings().sessions_max:,}",
         "leases of a task before its job fails": f"{limits.ATTEMPTS_MAX}",
     }
     assert f"`redundancy` of them (2 to {limits.REDUNDANCY_MAX})" in text

@@ -117,11 +117,11 @@ def test_a_malformed_result_costs_its_lease_once(given: Given) -> None:
         for _ in range(3):
             hub.take_results(session, signed(bad, bad), [memoryview(b"12345")])  # type: ignore[arg-type]
         assert session.sent[0] == {"t": "ack", "acks": [["t0-0", "malformed"]] * 2}
-        (queued,) = hub._queue
+        ((_, queued, _),) = hub.inbox.take(10, 1 << 20)
         assert queued.event == ev.ResultFailed("t0", JOB, "t0-0", "a", "malformed", "")
         other = {**bad, "lease": "t4-0"}
         hub.take_results(session, signed(other), [memoryview(b"12345")])  # type: ignore[arg-type]
-        assert len(hub._queue) == 2
+        assert hub.queued == 2
 
     asyncio.run(run())
 
@@ -131,7 +131,7 @@ def test_what_is_not_its_lease_is_not_counted(given: Given, lease_id: str) -> No
     async def run() -> None:
         hub, session = hub_of(given)
         hub.take_results(session, signed({"lease": lease_id, "digest": bytes(32), "len": 1}), [])  # type: ignore[arg-type]
-        assert not hub._queue and session.sent[0]["acks"][0][1] == "unknown"
+        assert not hub.queued and session.sent[0]["acks"][0][1] == "unknown"
 
     asyncio.run(run())
 
@@ -140,7 +140,7 @@ def test_only_the_gateway_says_malformed(given: Given) -> None:
     async def run() -> None:
         hub, session = hub_of(given)
         hub.take_failed(session, {"lease": "t0-0", "code": "malformed"})  # type: ignore[arg-type]
-        (queued,) = hub._queue
+        ((_, queued, _),) = hub.inbox.take(10, 1 << 20)
         assert queued.event.code == "internal"
 
     asyncio.run(run())

@@ -8,7 +8,18 @@ from typing import Any
 
 import pytest
 
-from shardy_common.log import Append, Appended, Conflict, EventLog, Recorded, Unknown, read_all
+from shardy_common.log import (
+    Append,
+    Appended,
+    Conflict,
+    EventLog,
+    Full,
+    MemoryLog,
+    Recorded,
+    StreamLimits,
+    Unknown,
+    read_all,
+)
 from shardy_common.wire import events as ev
 from shardy_common.wire import subjects
 from shardy_common.wire.job import Tile
@@ -239,3 +250,26 @@ async def test_an_append_is_found_by_its_message_id(log: Any) -> None:
     assert await log.find(subject, 0, "a") == 1 and await log.find(subject, 0, "c") == 3
     assert await log.find(subject, 1, "c") == 3 and await log.find(subject, 1, "a") is None
     assert await log.find(subject, 0, "b") is None and await log.find("job.failed.j9", 0, "a") is None
+
+
+async def test_a_full_log_says_so_takes_nothing_and_goes_on_when_there_is_room(log: Any) -> None:
+    """Nothing that was acknowledged is dropped for what comes, and a try that met a full log is no duplicate later."""
+    seqs(await log.append([Append(failed(f"j{i}"), f"m{i}") for i in range(5)]))
+    await limited(log, 7)
+    outcomes = await log.append([Append(failed(f"k{i}"), f"k{i}") for i in range(4)])
+    assert [type(outcome) for outcome in outcomes] == [Appended, Appended, Full, Full]
+    assert "maximum messages exceeded" in outcomes[-1].detail
+    again = await log.append([Append(failed("k3"), "k3"), Append(failed("j0"), "new", 0), Append(failed("j0"), "m0")])
+    assert [type(outcome) for outcome in again] == [Full, Conflict, Appended], "each refusal has its own reason"
+    assert again[2].duplicate
+    assert [r.event.job for r in await everything(log)] == ["j0", "j1", "j2", "j3", "j4", "k0", "k1"]
+    await limited(log, 0)
+    (outcome,) = await log.append([Append(failed("k3"), "k3")])
+    assert outcome == Appended(8)
+
+
+async def limited(log: Any, events_max: int) -> None:
+    if isinstance(log, MemoryLog):
+        log.events_max = events_max
+    else:
+        await log._ensure_stream(1, StreamLimits(1 << 30, events_max))

@@ -4,11 +4,13 @@ from shardy_common.log.archive_file import ArchiveError
 from shardy_common.log.jetstream import JetStreamLog
 from shardy_common.log.memory import MemoryLog
 from shardy_common.log.projection import Projection, Skipped, Table, gone
+from shardy_common.log.stream import LogRoom, StreamLimits
 from shardy_common.log.types import (
     Append,
     Appended,
     Conflict,
     EventLog,
+    Full,
     LogState,
     Outcome,
     Reader,
@@ -23,7 +25,9 @@ __all__ = [
     "ArchiveError",
     "Conflict",
     "EventLog",
+    "Full",
     "JetStreamLog",
+    "LogRoom",
     "LogState",
     "MemoryLog",
     "Outcome",
@@ -31,6 +35,7 @@ __all__ = [
     "Reader",
     "Recorded",
     "Skipped",
+    "StreamLimits",
     "Table",
     "Unknown",
     "gone",

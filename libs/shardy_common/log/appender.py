@@ -17,13 +17,15 @@ import msgspec
 from nats.aio.subscription import Subscription
 
 from shardy_common.log.client import LogClient, hpub
-from shardy_common.log.types import Append, Appended, Conflict, Outcome, Unknown
+from shardy_common.log.stream import is_full
+from shardy_common.log.types import Append, Appended, Conflict, Full, Outcome, Unknown
 from shardy_common.permissions import inbox
 from shardy_common.tracing import new_traceparent
 from shardy_common.wire.events import encode
 
 _WRONG_LAST_SEQUENCE = (10071, 10164)  # by subject; the second code is newer servers' constant of the same refusal
 IN_FLIGHT_MAX = 20_000
+IN_FLIGHT_BYTES_MAX = 64 * 1024 * 1024  # and one batch: what the connection may hold while the server is slow
 
 
 class _Error(msgspec.Struct):
@@ -69,9 +71,17 @@ class Appender:
         self._inbox = f"{inbox(client.role)}.{secrets.token_hex(8)}."
         self._pipelines: dict[bytes, _Pipeline] = {}  # by number: a reply subject ends in `<number>-<index>`
         self._next = 0
+        self._bytes = self._sent = 0  # under way: bytes, and appends without an answer
+        self._room = asyncio.Event()
         self._subscription: Subscription | None = None
         self.conflicts = 0
         self.appended = 0
+        self.full = 0
+
+    @property
+    def in_flight(self) -> int:
+        """Appends that wait for an answer."""
+        return self._sent
 
     async def start(self) -> None:
         self._subscription = await self._client.subscribe_raw(self._inbox + "*", self._answered)
@@ -91,19 +101,29 @@ class Appender:
     async def _append_some(self, items: Sequence[Append]) -> list[Outcome]:
         if not items:
             return []
+        while self._pipelines and (self._sent + len(items) > IN_FLIGHT_MAX or self._bytes > IN_FLIGHT_BYTES_MAX):
+            self._room.clear()
+            await self._room.wait()
         self._next += 1
         name = str(self._next)
         reply = f"{self._inbox}{name}-"
         pipeline = _Pipeline(len(items), asyncio.get_running_loop().create_future())
         self._pipelines[name.encode()] = pipeline
+        commands = [_command(reply, index, item) for index, item in enumerate(items)]
+        size = sum(map(len, commands))
+        self._bytes += size
+        self._sent += len(items)
         try:
-            await self._client.send_raw([_command(reply, index, item) for index, item in enumerate(items)])
+            await self._client.send_raw(commands)
             if pipeline.left:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(self._timeout_s):
                         await pipeline.done
         finally:
             del self._pipelines[name.encode()]
+            self._bytes -= size
+            self._sent -= len(items)
+            self._room.set()
         for index, outcome in enumerate(pipeline.outcomes):
             if outcome is _UNANSWERED and items[index].event.name in self._client.forbidden:
                 pipeline.outcomes[index] = self._forbidden(items[index])
@@ -136,6 +156,9 @@ class Appender:
         if ack.error.err_code in _WRONG_LAST_SEQUENCE:
             self.conflicts += 1
             return Conflict(ack.error.description)
+        if is_full(ack.error.err_code):
+            self.full += 1
+            return Full(ack.error.description)
         return Unknown(f"{ack.error.err_code}: {ack.error.description}")
 
 

@@ -21,12 +21,14 @@ from shardy_common.log.archive_file import Message
 from shardy_common.log.client import LogClient, connect, header_value
 from shardy_common.log.clock import LogClock
 from shardy_common.log.reader import JetStreamReader, recorded
+from shardy_common.log.stream import BYTES_MIN, MANAGED, OUT_OF_STORAGE, LogRoom, StreamLimits, room_of, updated
 from shardy_common.log.types import Append, LogState, Outcome, Recorded, ns_of
 from shardy_common.permissions import OPERATOR
 from shardy_common.wire import subjects
 
 FOUND_MAX = 10_000
 WAITING_WORDS_S = 30.0  # how often it is said that a stream is waited for
+IN_USE = 10058  # a stream of this name is there
 _NO_PEERS = 10005  # the nodes of a cluster come one after another
 log = logging.getLogger("shardy.log")
 
@@ -56,9 +58,12 @@ class JetStreamLog:
         stream: str = subjects.STREAM,
         replicas: int = 1,
         archive: Path | str | None = None,
+        limits: StreamLimits | None = None,
     ) -> JetStreamLog:
         """Connect (waiting for the server as long as it takes) and make sure that the stream exists. For user, role and
-        files see connect(); a role with a key that is not the operator's waits for the stream (streams.py)."""
+        files see connect(); a role with a key that is not the operator's waits for the stream (streams.py).
+
+        limits: what it may hold; None: as it is, or the default for a new one."""
         while True:
             try:
                 client = await connect(
@@ -71,7 +76,7 @@ class JetStreamLog:
         opened = cls(client, stream, archive)
         opened.makes_streams = seed_file is None or role == OPERATOR
         await opened.appender.start()
-        await opened.ensure_stream(streams.events(replicas, stream))
+        await opened.ensure_stream(streams.events(replicas, stream, limits), MANAGED if limits is not None else ())
         return opened
 
     async def append(self, items: Sequence[Append]) -> list[Outcome]:
@@ -158,10 +163,14 @@ class JetStreamLog:
         await self.appender.close()
         await self.client.close()
 
-    async def ensure_stream(self, config: dict[str, Any]) -> None:
+    async def room(self) -> LogRoom:
+        """How full the stream is."""
+        return room_of(await self.info())
+
+    async def ensure_stream(self, config: dict[str, Any], managed: tuple[str, ...] = ()) -> None:
         """Make the stream if it is missing, or wait until it is there, if others make it."""
         if self.makes_streams:
-            await self.make_stream(config)
+            await self.make_stream(config, managed)
             return
         said = time.monotonic()
         while not await self._takes(config["name"], set(config["subjects"])):
@@ -175,60 +184,57 @@ class JetStreamLog:
             await asyncio.sleep(0.1)
 
     async def _takes(self, stream: str, wanted: set[str]) -> bool:
-        try:
-            info = await self.client.request(f"$JS.API.STREAM.INFO.{stream}", b"", timeout=5)
-        except (NatsError, TimeoutError, OSError):
-            return False
-        return wanted <= set(json.loads(info.data).get("config", {}).get("subjects", ()))
+        have = (await self._ask(f"STREAM.INFO.{stream}")).get("config", {})
+        return wanted <= set(have.get("subjects", ()))
 
-    async def make_stream(self, config: dict[str, Any]) -> None:
+    async def make_stream(self, config: dict[str, Any], managed: tuple[str, ...] = ()) -> None:
         """Make a stream if it is missing, however long that takes; one that is there takes the subjects that it lacks,
-        and as many copies as it should have."""
+        as many copies as it should have, and the fields in `managed`."""
         while True:
-            try:
-                reply = await self.client.request(
-                    f"$JS.API.STREAM.CREATE.{config['name']}", json.dumps(config).encode(), timeout=5
-                )
-            except (NatsError, TimeoutError, OSError):
-                await asyncio.sleep(0.2)
-                continue
-            error = json.loads(reply.data).get("error")
+            reply = await self._ask(f"STREAM.CREATE.{config['name']}", config)
+            error = reply.get("error")
             if error is None:
                 return
-            if error.get("err_code") == 10058:  # the name is in use: it is there already, perhaps of an earlier version
-                if await self._widen(config):
+            if error.get("err_code") == IN_USE:  # it is there already, perhaps of an earlier version
+                if await self._update(config, managed):
                     return
-                continue
-            if error.get("code") == 503 or error.get("err_code") == _NO_PEERS:
+            elif error.get("err_code") in OUT_OF_STORAGE and config.get("max_bytes", 0) > BYTES_MIN:
+                config = {**config, "max_bytes": max(config["max_bytes"] // 2, BYTES_MIN)}
+                log.warning("nats-server has no room for so large a log: trying %d bytes", config["max_bytes"])
+            elif error.get("code") == 503 or error.get("err_code") == _NO_PEERS:
                 await asyncio.sleep(0.2)
-                continue
-            raise RuntimeError(f"the log refused to make its stream: {error.get('description')}")
+            else:
+                raise RuntimeError(f"the log refused to make its stream: {error.get('description')}")
 
-    async def _widen(self, config: dict[str, Any]) -> bool:
-        """Let a stream that an earlier version made take the subjects that came since, and be copied as often as it
-        should be. False: ask again."""
-        try:
-            info = await self.client.request(f"$JS.API.STREAM.INFO.{config['name']}", b"", timeout=5)
-            have = json.loads(info.data).get("config", {})
-            if not have:
-                return False
-            wanted = {
-                **have,
-                "subjects": sorted({*have["subjects"], *config["subjects"]}),
-                "num_replicas": config["num_replicas"],
-            }
-            if set(wanted["subjects"]) == set(have["subjects"]) and wanted["num_replicas"] == have["num_replicas"]:
-                return True
-            reply = await self.client.request(
-                f"$JS.API.STREAM.UPDATE.{config['name']}", json.dumps(wanted).encode(), timeout=5
-            )
-        except (NatsError, TimeoutError, OSError):
+    async def _update(self, config: dict[str, Any], managed: tuple[str, ...]) -> bool:
+        """Let a stream that an earlier version made, or other settings, be as this one. False: ask again."""
+        have = (await self._ask(f"STREAM.INFO.{config['name']}")).get("config")
+        if not have:
+            return False
+        wanted = updated(have, config, managed)
+        if wanted is None:
+            return True
+        error = (await self._ask(f"STREAM.UPDATE.{config['name']}", wanted)).get("error")
+        if error is None:
+            return True
+        if error.get("code") == 503 or error.get("err_code") == _NO_PEERS:
             await asyncio.sleep(0.2)
             return False
-        error = json.loads(reply.data).get("error")
-        if error is not None and error.get("code") != 503 and error.get("err_code") != _NO_PEERS:
-            raise RuntimeError(f"the log refused to change its stream: {error.get('description')}")
-        return error is None
+        if all(wanted.get(name) == have.get(name) for name in ("subjects", "num_replicas")):
+            log.warning("the log keeps its limits, others were refused: %s", error.get("description"))
+            return True
+        raise RuntimeError(f"the log refused to change its stream: {error.get('description')}")
+
+    async def _ask(self, what: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        """The server's answer; no answer is an error 503 too, after a moment."""
+        try:
+            payload = json.dumps(body).encode() if body else b""
+            reply = await self.client.request(f"$JS.API.{what}", payload, timeout=5)
+        except (NatsError, TimeoutError, OSError):
+            await asyncio.sleep(0.2)
+            return {"error": {"code": 503}}
+        answer: dict[str, Any] = json.loads(reply.data)
+        return answer
 
 
 def message_of(found: dict[str, Any]) -> Message:

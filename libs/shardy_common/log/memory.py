@@ -6,15 +6,17 @@ import asyncio
 import secrets
 from collections.abc import Callable, Sequence
 
-from shardy_common.log.types import Append, Appended, Conflict, LogState, Outcome, Recorded
+from shardy_common.log.types import Append, Appended, Conflict, Full, LogState, Outcome, Recorded
 from shardy_common.wire.events import Event, decode, encode
 
 
 class MemoryLog:
-    """now_ms: the log's clock. Events pass through their codec, so what can't be encoded fails here too."""
+    """now_ms: the log's clock. Events pass through their codec, so what can't be encoded fails here too. events_max:
+    how many it takes, 0 for any number; it may be changed at any time."""
 
-    def __init__(self, now_ms: Callable[[], int]) -> None:
+    def __init__(self, now_ms: Callable[[], int], events_max: int = 0) -> None:
         self._now_ms = now_ms
+        self.events_max = events_max
         self.events: list[Recorded] = []
         # (entity.*, id), (entity.*, *), (exact subject, "") and (entity.event.*, "") → last sequence
         self._last: dict[tuple[str, str], int] = {}
@@ -31,6 +33,8 @@ class MemoryLog:
         if item.expect is not None and self._last.get(_key(item.expect_filter or subject), 0) != item.expect:
             return Conflict("wrong last sequence")
         seq = len(self.events) + 1
+        if 0 < self.events_max < seq:
+            return Full("maximum messages exceeded")
         event: Event = decode(encode(item.event))
         self.events.append(Recorded(seq, subject, self._now_ms(), event, item.trace))
         entity, _, identity = subject.split(".")

@@ -85,6 +85,11 @@ class JetStreamReader:
     def behind(self) -> int | None:
         return None if self._broken else len(self._backlog) + self._server_pending
 
+    @property
+    def lag(self) -> int:
+        """Events that were in the log when last heard, and are unread."""
+        return self._server_pending + len(self._backlog)
+
     async def batch(self, max_events: int, timeout_s: float) -> list[Recorded]:
         return [recorded(message) for message in await self.messages(max_events, timeout_s)]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from shardy_common.log.stream import CONSUMERS_MAX, StreamLimits
 from shardy_common.wire import subjects
 
 # What the server says of messages that a consumer gets no more. It says it once, to whoever listens just then; a small
@@ -22,19 +23,23 @@ ADVISORY_BYTES_MAX = 16 * 1024 * 1024
 EVENT_BYTES_MAX = 1024 * 1024
 
 
-def events(replicas: int, name: str = subjects.STREAM) -> dict[str, Any]:
-    """Of the log itself: kept for ever, and nothing in it can be deleted by itself."""
+def events(replicas: int, name: str = subjects.STREAM, limits: StreamLimits | None = None) -> dict[str, Any]:
+    """Of the log itself: nothing in it can be deleted by itself, and what does not fit is refused."""
+    limits = limits or StreamLimits()
     return {
         "name": name,
         "subjects": subjects.STREAM_SUBJECTS,
         "retention": "limits",
         "storage": "file",
-        "discard": "old",
+        "discard": "new",
         "duplicate_window": int(120e9),
         "num_replicas": replicas,
         "allow_direct": True,
         "deny_delete": True,
         "max_msg_size": EVENT_BYTES_MAX,
+        "max_consumers": CONSUMERS_MAX,
+        "max_bytes": limits.bytes_max,
+        "max_msgs": limits.events_max or -1,
     }
 
 

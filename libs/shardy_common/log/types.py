@@ -46,7 +46,14 @@ class Unknown(msgspec.Struct, frozen=True):
     detail: str = ""
 
 
-Outcome = Appended | Conflict | Unknown
+class Full(msgspec.Struct, frozen=True):
+    """The log has no room, and took nothing. Wait longer each time: it goes on when the limit is raised, or the log is
+    archived."""
+
+    detail: str = ""
+
+
+Outcome = Appended | Conflict | Unknown | Full
 
 
 class Recorded(msgspec.Struct):

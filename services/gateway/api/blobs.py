@@ -13,7 +13,16 @@ from starlette.requests import ClientDisconnect
 
 from shardy_common import ids, kinds, limits
 from shardy_common.errors import Refused, Transient
-from shardy_gateway.api.common import Caller, charge_upload, state_of, submitter, too_large, worker_session
+from shardy_gateway.api.common import (
+    Caller,
+    announced,
+    charge_upload,
+    state_of,
+    store_takes,
+    submitter,
+    too_large,
+    worker_session,
+)
 from shardy_gateway.assemble import BLOCK_BYTES
 from shardy_gateway.visitors import seen_by
 
@@ -31,13 +40,15 @@ async def head_blob(request: Request, digest: str, _who: Submitter) -> Response:
 
 
 @router.put("/v1/blobs/{digest}", tags=["blobs"])
-async def put_blob(request: Request, digest: str, _who: Submitter) -> JSONResponse:
+async def put_blob(request: Request, digest: str, who: Submitter) -> JSONResponse:
     """Store the body under its BLAKE3. 201, or 200 when it was there already."""
     blobs = state_of(request).blobs
     size = blobs.size(digest_of(digest))
     if size is not None:
         return JSONResponse({"digest": digest, "bytes": size})
-    found, size = await _receive(request, limits.BLOB_BYTES_MAX, digest, charge_upload)
+    with state_of(request).gates.body(who.key):
+        store_takes(request, announced(request))
+        found, size = await _receive(request, limits.BLOB_BYTES_MAX, digest, _charge)
     return JSONResponse({"digest": found, "bytes": size}, status_code=201)
 
 
@@ -70,12 +81,19 @@ async def put_result(request: Request, lease: str) -> JSONResponse:
         raise Refused("this lease is not yours, or its task has been decided", status=409, title="No such lease")
     job = state.views.jobs[task.job]
     want = kinds.KINDS[job.spec.kind].result_bytes(job.spec, task.tile.rows, task.tile.cols)
-    digest, size = await _receive(request, want, None)
+    with state.gates.body(session.worker):
+        state.gates.result_upload(lease)
+        digest, size = await _receive(request, want, None)
     if size != want:
         raise Refused(f"the result of this lease has {want} bytes, the body had {size}", limit=f"{want} bytes")
     session.seen = time.monotonic()
     session.uploads[lease] = (digest, size)
     return JSONResponse({"digest": digest, "bytes": size}, status_code=201)
+
+
+def _charge(request: Request, count: int) -> None:
+    store_takes(request, count)
+    charge_upload(request, count)
 
 
 async def _receive(
@@ -85,8 +103,7 @@ async def _receive(
     charge: Callable[[Request, int], None] = lambda _request, _count: None,
 ) -> tuple[str, int]:
     """Stream the body into the store. The digest must be `expected`, if given; charge hears of each piece."""
-    announced = request.headers.get("content-length", "")
-    if announced.isdigit() and int(announced) > bytes_max:
+    if announced(request) > bytes_max:
         raise too_large(bytes_max)
     try:
         writer = state_of(request).blobs.writer()
@@ -98,6 +115,7 @@ async def _receive(
                 raise too_large(bytes_max)
             charge(request, len(chunk))
             writer.write(chunk)
+            state_of(request).store_room.wrote(len(chunk))
         if expected is not None and writer.hexdigest() != expected:
             raise Refused(
                 f"the body's BLAKE3 is {writer.hexdigest()}, the address says {expected}: it was damaged or cut short",

@@ -8,6 +8,7 @@ import msgspec
 from fastapi import Request
 
 from shardy_common import ids
+from shardy_common.blobs import NoRoom
 from shardy_common.errors import Refused
 from shardy_gateway.guard import Caller
 from shardy_gateway.keyring import OPERATE, SUBMIT
@@ -16,6 +17,7 @@ from shardy_gateway.shapes import JobView
 from shardy_gateway.state import GatewayState
 from shardy_gateway.visitors import Visitor
 
+STORE_RETRY_S = 30
 __all__ = ["OPERATE", "SUBMIT", "Caller"]
 
 
@@ -79,6 +81,25 @@ async def read_body(request: Request, bytes_max: int) -> bytes:
 def charge_upload(request: Request, count: int) -> None:
     """Count bytes that the caller's key sends: 429 when its share of the hour is used up."""
     state_of(request).gates.upload(caller(request).key, count, time.monotonic())
+
+
+def store_takes(request: Request, count: int) -> None:
+    """503 unless the store has room for so many bytes more of a requester."""
+    try:
+        state_of(request).store_room.check(count)
+    except NoRoom as full:
+        raise Refused(
+            f"{full}: try again later",
+            status=503,
+            title="Store full",
+            retry_s=STORE_RETRY_S,
+        ) from None
+
+
+def announced(request: Request) -> int:
+    """The body's length as its head says; 0 where it does not."""
+    length = request.headers.get("content-length", "")
+    return int(length) if length.isascii() and length.isdigit() and len(length) < 20 else 0
 
 
 async def read_json(request: Request, bytes_max: int, *, empty: bool = False) -> dict[str, object]:

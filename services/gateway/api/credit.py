@@ -27,7 +27,7 @@ async def list_credit(
     page = views.ledger.workers(after, limit)
     shown = []
     for worker in page:
-        known = views.workers.get(worker)
+        known = views.workers.find(worker)
         shown.append({"worker": worker, "name": known.agent if known else "", **_sum(*views.ledger.total_of(worker))})
     return {
         "workers": shown,

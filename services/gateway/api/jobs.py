@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from typing import Annotated, Any, Literal
 
@@ -10,9 +11,9 @@ import msgspec
 from fastapi import APIRouter, Depends, Header, Query, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from nats.errors import Error as NatsError
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
-from shardy_common import ids, kinds, limits
+from shardy_common import ids, kinds
 from shardy_common.blobs import MissingBlob
 from shardy_common.engine import Engine
 from shardy_common.errors import Refused, Transient
@@ -33,6 +34,7 @@ from shardy_gateway.api.common import (
     now_ms,
     read_body,
     state_of,
+    store_takes,
     submitter,
     wrong_type,
 )
@@ -45,6 +47,7 @@ WAIT_S_MAX = 60.0
 WHOLE_BODY_BYTES_MAX = 1 << 20
 RETRY_MS = 2_000  # after which a client whose stream broke asks again
 STILL_S = 15
+UNREAD_S = 60  # how long a client may leave an event unread before its stream is dropped
 States = Literal["", "waiting", "running", "completed", "failed", "cancelled"]
 Submitter = Annotated[Caller, Depends(submitter)]
 Wait = Annotated[float, Query(ge=0, le=WAIT_S_MAX, description="seconds to wait for the job's end")]
@@ -64,27 +67,30 @@ async def submit(
     `Idempotent-Replayed: true` if the `Idempotency-Key` named the same job before."""
     state = state_of(request)
     idem = idempotency.idem_of(who.owner, idempotency_key) if idempotency_key is not None else ""
-    spec = jobs.read_spec(await _read(request, state))
-    body = idempotency.body_of(spec) if idem else ""
     known = state.views.idempotency.find(idem, now_ms()) if idem else None
     if known is None:
+        state.admit(who.owner)  # before anything of it is read or stored
+    spec = jobs.read_spec(await _read(request, state))
+    body = idempotency.body_of(spec) if idem else ""
+    if known is None:
         jobs.check_blobs(spec, state.blobs)
-        _check_active(state, who.owner)
         event = ev.JobSubmitted(ids.new_job_id(), spec, who.owner, idem, body)
         known = await _record(state, event, child_traceparent(traceparent))
         if known.job == event.job:
-            return JSONResponse(await _status(state, await state.appeared(event.job), wait), 201)
+            return JSONResponse(await _waited(state, who.key, await state.appeared(event.job), wait), 201)
     idempotency.check_same(known, body)
     job = await state.appeared(known.job)
-    return JSONResponse(await _status(state, job, wait), 200, {"Idempotent-Replayed": "true"})
+    return JSONResponse(await _waited(state, who.key, job, wait), 200, {"Idempotent-Replayed": "true"})
 
 
 async def _read(request: Request, state: GatewayState) -> dict[str, Any]:
     """The body as the map that a job is."""
     kind = content_type(request)
     if kind == jobs.FRAME_TYPE:
-        whole = await read_body(request, frame.FRAME_BYTES_MAX)
+        with state.gates.body(caller(request).key):
+            whole = await read_body(request, frame.FRAME_BYTES_MAX)
         charge_upload(request, len(whole))
+        store_takes(request, len(whole))
         try:
             return jobs.read_frame(whole, state.blobs)
         except OSError as error:
@@ -92,17 +98,6 @@ async def _read(request: Request, state: GatewayState) -> dict[str, Any]:
     if kind not in ("", "application/json"):
         raise wrong_type(kind, "application/json", jobs.FRAME_TYPE)
     return json_object(await read_body(request, jobs.JSON_BYTES_MAX))
-
-
-def _check_active(state: GatewayState, owner: str) -> None:
-    active = sum(job.requester == owner for job in state.views.jobs.values())
-    if active >= limits.JOBS_ACTIVE_PER_REQUESTER_MAX:
-        raise Refused(
-            f"{active} of your jobs are active: wait for some to end",
-            status=429,
-            title="Too many active jobs",
-            limit=f"{limits.JOBS_ACTIVE_PER_REQUESTER_MAX} active jobs",
-        )
 
 
 async def _record(state: GatewayState, event: ev.JobSubmitted, trace: str) -> idempotency.Named:
@@ -138,8 +133,21 @@ async def list_jobs(
 @router.get("/v1/jobs/{job_id}", tags=["jobs"])
 async def get_job(request: Request, job_id: str, wait: Wait = 0) -> dict[str, Any]:
     """A job's status; with `wait`, when it ends or the time is over."""
-    state = state_of(request)
-    return await _status(state, job_of(request, job_id), wait)
+    state, job = state_of(request), job_of(request, job_id)
+    if wait > 0 and not job.ended and not state.gates.waits.take(key := caller(request).key):
+        raise Refused(
+            f"{state.gates.waits.why(key)} calls wait for jobs: come back later, or ask without wait",
+            status=429,
+            title="Too many waits",
+            limit=f"{state.gates.waits.each} calls that wait",
+            retry_s=1,
+        )
+    elif wait > 0 and not job.ended:
+        try:
+            return await _status(state, job, wait)
+        finally:
+            state.gates.waits.release(key)
+    return await _status(state, job, 0)
 
 
 @router.post("/v1/jobs/{job_id}/cancel", tags=["jobs"])
@@ -224,8 +232,13 @@ class EventStream(StreamingResponse):
         super().__init__(_events(state, job, heard), 200, {"Cache-Control": "no-store"}, "text/event-stream")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def in_time(message: Message) -> None:
+            async with asyncio.timeout(UNREAD_S):  # nothing is gathered meanwhile: the next event is the latest state
+                await send(message)
+
         try:
-            await super().__call__(scope, receive, send)
+            with contextlib.suppress(TimeoutError):
+                await super().__call__(scope, receive, in_time)
         finally:
             self._gates.close_stream(self._key)
 
@@ -243,6 +256,16 @@ async def _events(state: GatewayState, job: JobView, heard: int) -> AsyncIterato
         if not await state.changed(job.id, STILL_S, lambda j, heard=heard: j.changes > heard):
             yield b": still here\n\n"
         job = state.views.job(job.id) or job
+
+
+async def _waited(state: GatewayState, key: str, job: JobView, wait: float) -> dict[str, Any]:
+    """The status when the job ends or the time is over; as it is now where too many wait: the job is recorded."""
+    if wait <= 0 or not state.gates.waits.take(key):
+        return _shown(state, job)
+    try:
+        return await _status(state, job, wait)
+    finally:
+        state.gates.waits.release(key)
 
 
 async def _status(state: GatewayState, job: JobView, wait: float) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import heapq
 from importlib.metadata import version
 from typing import Annotated, Any
 
@@ -35,6 +34,7 @@ async def show_mesh(request: Request) -> dict[str, Any]:
         "policies": list(kinds.POLICIES),
         "kinds": list(kinds.KINDS),
         "limits": jobs.limits_shown() | state.gates.shown(),
+        "pressure": state.pressure().shown() | state.stored(),
     }
 
 
@@ -47,9 +47,7 @@ async def list_workers(
 ) -> dict[str, Any]:
     """Every device that ever joined, by id."""
     caller(request)
-    workers = state_of(request).views.workers
-    fit = (w for w in workers if w > after and present in (None, workers[w].present))
-    page = [workers[worker] for worker in heapq.nsmallest(limit, fit)]
+    page = state_of(request).views.worker_page(after, present, limit)
     return {"workers": [jobs.show_worker(w) for w in page], "next": page[-1].id if len(page) == limit else None}
 
 
@@ -58,7 +56,7 @@ async def get_worker(request: Request, worker_id: str) -> dict[str, Any]:
     """One device with its trust, its reliability, and the evidence for each penalty."""
     caller(request)
     views = state_of(request).views
-    worker = views.workers.get(worker_id)
+    worker = views.workers.find(worker_id)
     if worker is None:
         raise Refused("no worker with this id ever joined", status=404, title="No such worker")
     frauds = lookups.fraud_page(views, 0, FRAUDS_SHOWN_MAX, worker_id)

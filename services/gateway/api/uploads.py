@@ -13,7 +13,7 @@ from shardy_common import limits
 from shardy_common.blobs.uploads import LengthDiffers, Partial, TooManyUploads, WrongOffset
 from shardy_common.errors import Refused, Transient
 from shardy_gateway.api.blobs import digest_of
-from shardy_gateway.api.common import Caller, charge_upload, state_of, submitter, too_large
+from shardy_gateway.api.common import Caller, announced, charge_upload, state_of, store_takes, submitter, too_large
 
 router = APIRouter()
 PIECE_BYTES = 4 << 20  # gathered before a write, which is made in a thread
@@ -54,8 +54,10 @@ async def upload_piece(
         await asyncio.to_thread(state.uploads.drop, who.owner, digest)
         return JSONResponse({"digest": digest, "bytes": size}, 201)
     try:
-        upload = await asyncio.to_thread(state.uploads.begin, who.owner, digest, upload_length)
-        offset = await _receive(request, upload, upload_offset)
+        with state.gates.body(who.key):
+            store_takes(request, announced(request))
+            upload = await asyncio.to_thread(state.uploads.begin, who.owner, digest, upload_length)
+            offset = await _receive(request, upload, upload_offset)
         if offset < upload.length:
             return Response(status_code=204, headers=_stands(offset, upload.length))
         fits = await asyncio.to_thread(state.uploads.complete, upload, digest)
@@ -104,8 +106,7 @@ async def _receive(request: Request, upload: Partial, offset: int) -> int:
     uploads = state_of(request).uploads
     if upload.offset != offset:
         raise WrongOffset(upload.offset)
-    announced = request.headers.get("content-length", "")
-    if announced.isdigit() and len(announced) < 20 and offset + int(announced) > upload.length:
+    if offset + announced(request) > upload.length:
         raise _past_the_end(upload.length - offset)
     gathered = bytearray()
 
@@ -114,11 +115,13 @@ async def _receive(request: Request, upload: Partial, offset: int) -> int:
         data = bytes(gathered)
         gathered.clear()
         offset = await asyncio.to_thread(uploads.append, upload, offset, data)
+        state_of(request).store_room.wrote(len(data))
 
     try:
         async for chunk in request.stream():
             if offset + len(gathered) + len(chunk) > upload.length:
                 raise _past_the_end(upload.length - offset - len(gathered))
+            store_takes(request, len(gathered) + len(chunk))
             charge_upload(request, len(chunk))
             gathered += chunk
             if len(gathered) >= PIECE_BYTES:
