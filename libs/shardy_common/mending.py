@@ -100,7 +100,7 @@ class Mender:
         while not loop.interrupted:
             entry = letters.handler_entry(loop.name, recorded.seq)
             if known or tries >= TRIES:
-                if loop.skipped_count < SKIPPED_MAX:
+                if len(loop.skipped()) < SKIPPED_MAX:
                     log.error("%s goes on without event %d (%s)", loop.name, recorded.seq, entry, exc_info=error)
                     loop.skip(recorded, error, tries, known)
                     return False

@@ -230,10 +230,12 @@ class FoldLoop:
         self._unwritten = None
         self._held = [batch for batch in self._held if batch[-1].seq > seq]
         self._skips = {at: skipped for at, skipped in self._skips.items() if at > seq}
-        if seq == self._last_seq:
-            self._uncommitted = 0
-            if self._last_seq >= self.snapshots.due:
-                self._snapshot()
+        if seq < self._last_seq:
+            self.flush()
+            return
+        self._uncommitted = 0
+        if self._last_seq >= self.snapshots.due:
+            self._snapshot()
 
     def _snapshot(self) -> None:
         """Make one if it is due. Not in the middle of a build: one at its end does."""
@@ -262,10 +264,6 @@ class FoldLoop:
     def interrupted(self) -> bool:
         """Whether whatever is being tried is wanted no more: the loop stops, or is to begin anew."""
         return self._stopping or (self._rebuild is not None and not self._refolding)
-
-    @property
-    def skipped_count(self) -> int:
-        return len(self.skipped())
 
     def skipped(self) -> list[Skipped]:
         """Events that this fold does without, committed or not."""

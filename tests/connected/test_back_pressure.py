@@ -118,7 +118,7 @@ async def test_a_full_log_holds_jobs_back_and_all_goes_on_when_there_is_room(
         small_job = await small(http, 2)
         job = await mesh.submit_matmul(a, b, task_rows=2)
         room = await log.room()
-        await log._ensure_stream(1, StreamLimits(room.bytes + 20_000))
+        await log.limit(StreamLimits(room.bytes + 20_000))
 
         async def full() -> bool:
             words = [(pressed.data_dir / "logs" / f"{name}.log").read_text() for name in ("gateway", "matchmaker")]
@@ -135,7 +135,7 @@ async def test_a_full_log_holds_jobs_back_and_all_goes_on_when_there_is_room(
         assert (await job.status())["state"] == "running"
         held = (await log.room()).events
         assert (await http.get("/v1/mesh")).json()["pressure"]["log_filled"] > 0.9
-        await log._ensure_stream(1, StreamLimits(1 << 30))
+        await log.limit(StreamLimits(1 << 30))
         same(await job.result(timeout=120), product(a, b))
         assert job.last["frauds"] == []
         assert (await log.room()).events > held

@@ -79,15 +79,13 @@ async def reaches(projection: Projection, checkpoint: int) -> None:
 
 
 def test_rows_that_waited_keep_their_checkpoint(projection: Projection) -> None:
-    """What was folded after them, as a rebuild may have done, is written with the next commit and counts from there."""
+    """What was folded after them, as a rebuild may have done, is written after them, each with its own checkpoint."""
     loop = FoldLoop("test", MemoryLog(lambda: 1_000), projection, Core)
     full(projection, 1)
     loop.fold([Recorded(1, "job.failed.j1", 1, big(1).event)])
     loop.flush()
     loop.fold([Recorded(2, "job.failed.j2", 1, big(2).event)])
     full(projection, 1_000_000)
-    loop.flush()
-    assert projection.checkpoint == 1 and len(projection.rows("SELECT id FROM jobs")) == 1
     loop.flush()
     assert projection.checkpoint == 2 and len(projection.rows("SELECT id FROM jobs")) == 2
 

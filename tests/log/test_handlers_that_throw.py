@@ -320,7 +320,7 @@ async def test_proposals_that_the_log_does_not_take_are_made_ever_more_rarely(tm
             loop.propose([Append(ev.JobFailed("j", "x"), "a", 0)])
 
     async with running(log, tmp_path / "p.db", react=react) as loop:
-        await until(lambda: loop._silence > 4)
+        await until(lambda: loop.pace._silence > 4)
         before, since = reactions, asyncio.get_running_loop().time()
         await asyncio.sleep(0.6)
         passed_s = asyncio.get_running_loop().time() - since

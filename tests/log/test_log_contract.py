@@ -272,4 +272,4 @@ async def limited(log: Any, events_max: int) -> None:
     if isinstance(log, MemoryLog):
         log.events_max = events_max
     else:
-        await log._ensure_stream(1, StreamLimits(1 << 30, events_max))
+        await log.limit(StreamLimits(1 << 30, events_max))

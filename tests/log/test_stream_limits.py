@@ -10,10 +10,11 @@ import pytest
 
 from shardy_common.log import Append, Appended, Full, JetStreamLog, LogRoom, StreamLimits
 from shardy_common.log import stream as streams
+from shardy_common.log import streams as configured
 from shardy_common.log.appender import Appender
 from shardy_common.wire import events as ev
 
-WANT = streams.config_of("EVENTS", 1, StreamLimits(1_000, 5))
+WANT = configured.events(1, limits=StreamLimits(1_000, 5))
 HAVE = {**WANT, "description": "kept"}
 UPDATES: dict[str, tuple[dict[str, Any], dict[str, Any] | None]] = {
     "nothing to do": (HAVE, None),
@@ -71,7 +72,7 @@ async def test_a_log_of_an_earlier_version_takes_limits_at_the_next_start_and_lo
     old = {**(await info(jetstream))["config"], "discard": "old", "max_bytes": -1, "max_msgs": -1, "max_consumers": -1}
     await jetstream._ask(f"STREAM.UPDATE.{jetstream.stream}", old)
     await jetstream.append([Append(ev.JobFailed(f"j{n}", "x" * 500), f"m{n}") for n in range(50)])
-    await jetstream._ensure_stream(1, StreamLimits(4_000))  # less than it holds
+    await jetstream.limit(StreamLimits(4_000))  # less than it holds
     now = await info(jetstream)
     assert now["config"]["discard"] == "new" and now["config"]["max_bytes"] == 4_000
     assert now["config"]["max_consumers"] == streams.CONSUMERS_MAX
@@ -80,18 +81,18 @@ async def test_a_log_of_an_earlier_version_takes_limits_at_the_next_start_and_lo
     assert isinstance(outcome, Full) and outcome.detail == "maximum bytes exceeded"
     room = await jetstream.room()
     assert room.filled > 1 and room.bytes_max == 4_000 and room.events == 50
-    await jetstream._ensure_stream(1)  # somebody who names no limits, as tests and tools do
+    await jetstream.make_stream(configured.events(1))  # somebody who names no limits, as tests and tools do
     assert (await jetstream.room()).bytes_max == 4_000
-    await jetstream._ensure_stream(1, StreamLimits(1 << 20))
+    await jetstream.limit(StreamLimits(1 << 20))
     assert isinstance((await jetstream.append([Append(ev.JobFailed("k", "x"), "k")]))[0], Appended)
 
 
 @pytest.mark.connected
 async def test_a_limit_that_the_server_has_no_room_for_is_no_reason_not_to_start(jetstream: JetStreamLog) -> None:
-    await jetstream._ensure_stream(1, StreamLimits(1 << 60))
+    await jetstream.limit(StreamLimits(1 << 60))
     assert streams.BYTES_MIN <= (await jetstream.room()).bytes_max < 1 << 60, "it takes what there is"
     await jetstream._ask(f"STREAM.DELETE.{jetstream.stream}")
-    await jetstream._ensure_stream(1, StreamLimits(1 << 60))
+    await jetstream.limit(StreamLimits(1 << 60))
     assert streams.BYTES_MIN <= (await jetstream.room()).bytes_max < 1 << 60, "a new one too"
 
 
@@ -112,6 +113,8 @@ class _Stalled:
     """A connection whose server answers nothing."""
 
     is_closed = False
+    role = "operator"
+    forbidden: frozenset[str] = frozenset()
 
     def __init__(self) -> None:
         self.sent: list[int] = []

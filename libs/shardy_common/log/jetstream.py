@@ -183,6 +183,11 @@ class JetStreamLog:
                 )
             await asyncio.sleep(0.1)
 
+    async def limit(self, limits: StreamLimits) -> None:
+        """Let the stream hold so much from now on; less than it holds drops nothing."""
+        have = (await self._ask(f"STREAM.INFO.{self.stream}")).get("config", {})
+        await self.make_stream(streams.events(have.get("num_replicas", 1), self.stream, limits), MANAGED)
+
     async def _takes(self, stream: str, wanted: set[str]) -> bool:
         have = (await self._ask(f"STREAM.INFO.{stream}")).get("config", {})
         return wanted <= set(have.get("subjects", ()))
