@@ -157,11 +157,8 @@ class Stack:
         keys, self.fresh_keys = ensure_keys(self.data_dir)
         self.api_key, self.operator_key = keys["submit"], keys["operate"]
         self.mesh_key = ensure_mesh_key(self.data_dir / "mesh_key")
-        public = self._log_keys()
-        for node in self._nodes:
-            path = self.data_dir / f"{node.name.replace('nats-server', 'nats')}.conf"
-            path.write_text(nats.config(node, self._nodes, public))
-            self._supervise(node.name, [nats.program(), "-c", str(path)], dict(os.environ))
+        for name, argv in self.log_servers().items():
+            self._supervise(name, argv, dict(os.environ))
         for name in CORE:
             self._start_service(name)
         await self._made_and_ready()
@@ -202,6 +199,15 @@ class Stack:
             ) from None
         except ImportError:  # no advisory locks on this platform
             return
+
+    def log_servers(self) -> dict[str, list[str]]:
+        """The command of each node of the log, by the name of its process; its configuration is written."""
+        public, found = self._log_keys(), {}
+        for node in self._nodes:
+            path = self.data_dir / f"{node.name.replace('nats-server', 'nats')}.conf"
+            path.write_text(nats.config(node, self._nodes, public))
+            found[node.name] = [nats.program(), "-c", str(path)]
+        return found
 
     def _log_keys(self) -> dict[str, str]:
         """A key for each role, of which each process is told its own; their public halves, for the server."""
