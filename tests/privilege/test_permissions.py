@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -166,25 +167,27 @@ async def test_a_foreign_key_is_not_let_in(guarded: Guarded, tmp_path: Path, cap
     assert sum("does not let gateway in" in record.getMessage() for record in caplog.records) == 3
 
 
-async def test_a_password_for_all_is_taken_where_the_server_asks_for_one(tmp_path: Path) -> None:
-    """As before there were keys: whoever comes first makes the streams, and all may say all."""
+@pytest.fixture
+def with_password(tmp_path: Path) -> Iterator[str]:
     port = nats_nodes.free_port("127.0.0.1")
     flags = ["--user", "shardy", "--pass", "secret", "-js", "-sd", str(tmp_path), "-l", str(tmp_path / "log")]
     process = subprocess.Popen([nats_nodes.program(), "-a", "127.0.0.1", "-p", str(port), *flags])
-    url = f"nats://127.0.0.1:{port}"
-    try:
-        for role in ("quorum", "dlq"):
-            opening = JetStreamLog.open(url, name="t", role=role, user="shardy", password="secret")
-            log = await asyncio.wait_for(opening, ANSWER_S)
-            await log.ensure_stream(streams.advisories(1))
-            (outcome,) = await log.append([Append(ev.JobFailed(f"by-{role}", "x"), role)])
-            assert isinstance(outcome, Appended)
-            await log.close()
-        with pytest.raises(Exception, match=r"(?i)authorization"):
-            await connect(url, name="t", user="shardy", password="wrong", reconnect=False)
-    finally:
-        process.terminate()
-        process.wait(10)
+    yield f"nats://127.0.0.1:{port}"
+    process.terminate()
+    process.wait(10)
+
+
+async def test_a_password_for_all_is_taken_where_the_server_asks_for_one(with_password: str) -> None:
+    """As before there were keys: whoever comes first makes the streams, and all may say all."""
+    for role in ("quorum", "dlq"):
+        opening = JetStreamLog.open(with_password, name="t", role=role, user="shardy", password="secret")
+        log = await asyncio.wait_for(opening, ANSWER_S)
+        await log.ensure_stream(streams.advisories(1))
+        (outcome,) = await log.append([Append(ev.JobFailed(f"by-{role}", "x"), role)])
+        assert isinstance(outcome, Appended)
+        await log.close()
+    with pytest.raises(Exception, match=r"(?i)authorization"):
+        await connect(with_password, name="t", user="shardy", password="wrong", reconnect=False)
 
 
 async def test_a_service_waits_for_the_streams_that_the_operator_makes(tmp_path: Path) -> None:
