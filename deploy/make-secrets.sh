@@ -1,13 +1,13 @@
 #!/bin/sh
-# Makes what docker-compose.yml reads from deploy/secrets/: a key on the log for each service and for the operator (nkeys),
-# with the public halves for the server; a certificate for the log's server, and the authority that signs it; two API keys,
-# one for requesters and one for operators, and their hashes for the gateway; and the Ed25519 key that signs receipts.
-# What is there already stays, so after an upgrade it adds what came since. With --renew it makes the server's certificate
-# anew. The folder is closed to other users; most of its files are readable because containers run as another user than
-# you. Needs an openssl that knows Ed25519, or else the image shardy:$SHARDY_TAG, in which it then runs.
+# Makes what docker-compose.yml reads from deploy/secrets/: a key on the log for each service and for the operator
+# (nkeys), with the public halves for the server; a certificate for the log's server, and the authority that signs it;
+# two API keys, one for requesters and one for operators, and their hashes for the gateway; and the Ed25519 key that
+# signs receipts. What is there already stays, so after an upgrade it adds what came since. With --renew it makes the
+# server's certificate anew. The folder is closed to other users; most of its files are readable because containers run
+# as another user than you. Needs an openssl that knows Ed25519, or else the image shardy:$SHARDY_TAG, to run in.
 set -eu
 cd "$(dirname "$0")"
-case ${1:-} in "" | --renew) ;; *) sed -n 2,8p "$0"; exit 2 ;; esac
+case ${1:-} in "" | --renew) ;; *) sed -n 2,7p "$0"; exit 2 ;; esac
 
 if ! openssl genpkey -algorithm ed25519 >/dev/null 2>&1; then
   [ -z "${SHARDY_IN_IMAGE:-}" ] && docker run --rm --network none --user "$(id -u):$(id -g)" -e SHARDY_IN_IMAGE=1 \
@@ -107,17 +107,18 @@ if [ ! -s secrets/nats_cert.pem ] || [ ! -s secrets/nats_cert.key ] || [ "${1:-}
     "extendedKeyUsage=serverAuth,clientAuth" \
     "subjectAltName=DNS:nats,DNS:nats-1,DNS:nats-2,DNS:localhost,IP:127.0.0.1"
   openssl req -new -key secrets/nats_key.new -subj "/CN=nats" -out secrets/request
-  openssl x509 -req -in secrets/request -CA secrets/nats_ca.pem -CAkey secrets/nats_ca.key -set_serial "0x$(random | cut -c 1-30)" \
-    -days 730 -sha256 -extfile secrets/extensions -out secrets/nats_cert.new 2>/dev/null
+  openssl x509 -req -in secrets/request -CA secrets/nats_ca.pem -CAkey secrets/nats_ca.key -days 730 -sha256 \
+    -set_serial "0x$(random | cut -c 1-30)" -extfile secrets/extensions -out secrets/nats_cert.new 2>/dev/null
   put secrets/nats_key.new secrets/nats_cert.key
   put secrets/nats_cert.new secrets/nats_cert.pem
 fi
 rm -f secrets/request secrets/extensions
 
-chmod 444 secrets/nkeys/*.seed secrets/nats_keys.conf secrets/nats_ca.pem secrets/nats_cert.pem secrets/nats_cert.key \
-  secrets/mesh_key.pem
+chmod 444 secrets/nkeys/*.seed secrets/nats_keys.conf secrets/mesh_key.pem
+chmod 444 secrets/nats_ca.pem secrets/nats_cert.pem secrets/nats_cert.key
 chmod 600 secrets/nats_ca.key secrets/api_key secrets/operator_key
 chmod 644 secrets/api_keys
 rm -f secrets/nats_password secrets/nats_auth.conf # what an earlier version made
 echo "the API keys are in $(pwd)/secrets: api_key for jobs, operator_key to operate the mesh"
-echo "the certificate of the log's server: $(openssl x509 -in secrets/nats_cert.pem -noout -enddate); renew it with --renew"
+end=$(openssl x509 -in secrets/nats_cert.pem -noout -enddate | cut -d = -f 2)
+echo "the certificate of the log's server ends on $end: renew it before, with deploy/make-secrets.sh --renew"

@@ -1,7 +1,7 @@
 #!/bin/sh
 # deploy/replace.sh SERVICE…: replaces the running containers of these services by ones of the present image and
-# settings, one after another, each once the one before is healthy. The number of each stays. Before, the log's streams are
-# brought up to what the image knows. A node of a cluster is healthy when it has all that the others have.
+# settings, one after another, each once the one before is healthy. The number of each stays. Before, the log's streams
+# are brought up to what the image knows. A node of a cluster is healthy when it has all that the others have.
 set -eu
 [ $# -ge 1 ] || { sed -n 2,4p "$0"; exit 2; }
 cd "$(dirname "$0")/.."

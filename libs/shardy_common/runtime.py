@@ -57,7 +57,7 @@ async def log_server(data_dir: Path) -> AsyncIterator[LogClient]:
     client: LogClient | None = None
     try:
         process = await asyncio.create_subprocess_exec(
-            *stack._log_command(stack._nodes[0]),
+            *stack.log_servers()["nats-server"],
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.DEVNULL,

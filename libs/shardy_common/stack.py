@@ -175,16 +175,11 @@ class Stack:
 
     def _start_log(self) -> None:
         """The nodes of the log, each with the keys of all roles in its configuration."""
+        commands = self.log_servers()
         for node in self._nodes:
-            self._supervise(node.name, self._log_command(node), dict(os.environ))
+            self._supervise(node.name, commands[node.name], dict(os.environ))
             watching = keep_writing(self.processes[node.name], node.store)
             self._watching.append(asyncio.get_running_loop().create_task(watching))
-
-    def _log_command(self, node: nats.Node) -> list[str]:
-        """Writes the configuration of a node; how to start it."""
-        path = self.data_dir / f"{node.name.replace('nats-server', 'nats')}.conf"
-        path.write_text(nats.config(node, self._nodes, self._log_keys()))
-        return [nats.program(), "-c", str(path)]
 
     async def stop(self) -> None:
         """Stop all processes, services first, each by its own process id."""
@@ -239,6 +234,15 @@ class Stack:
             ) from None
         except ImportError:  # no advisory locks on this platform
             return
+
+    def log_servers(self) -> dict[str, list[str]]:
+        """The command of each node of the log, by the name of its process; its configuration is written."""
+        public, found = self._log_keys(), {}
+        for node in self._nodes:
+            path = self.data_dir / f"{node.name.replace('nats-server', 'nats')}.conf"
+            path.write_text(nats.config(node, self._nodes, public))
+            found[node.name] = [nats.program(), "-c", str(path)]
+        return found
 
     def _log_keys(self) -> dict[str, str]:
         """A key for each role, of which each process is told its own; their public halves, for the server."""

@@ -201,7 +201,13 @@ def test_replaced_one_by_one_while_a_job_runs(mesh: Composed, rng: np.random.Gen
     with Mesh(urls[1], mesh.key()) as client:
         mesh.sh("docker compose build", timeout_s=500)
         job_id = client.submit_matmul(a, b, task_rows=1).id
-    mesh.sh("deploy/replace.sh quorum gateway")
+    old_key = mesh.key("nkeys/quorum.seed")
+    mesh.sh("rm deploy/secrets/nkeys/quorum.seed")
+    mesh.sh("deploy/make-secrets.sh")
+    mesh.sh("docker compose kill --signal HUP nats")
+    mesh.sh("deploy/replace.sh quorum")
+    assert mesh.key("nkeys/quorum.seed") != old_key
+    mesh.sh("deploy/replace.sh gateway")
     for service, old in before.items():
         assert len(mesh.containers(service)) == 2 and not old & set(mesh.containers(service))
     with Mesh(mesh.urls()[0], mesh.key()) as client:

@@ -94,7 +94,8 @@ def lines_shown(page: str) -> list[str]:
 
 @pytest.mark.parametrize("page", ["deploy/README.md", "docs/operate.md"])
 def test_every_command_shown_is_run_by_the_container_tests(page: str) -> None:
-    source = (ROOT / "tests/compose/test_compose.py").read_text(encoding="utf-8")
+    files = ("test_compose.py", "test_cluster.py")
+    source = "\n".join((ROOT / "tests/compose" / name).read_text(encoding="utf-8") for name in files)
     joined = re.sub(r'"\s*\n\s*"', "", source).replace("\\n", '"')
     # those of the command line need no containers: tests/docs/test_commands_run.py runs them
     shown = [line for line in lines_shown(page) if page == "deploy/README.md" or not line.startswith("shardy ")]

@@ -87,7 +87,7 @@ async def test_the_leader_is_killed_while_events_are_appended(cluster: Guarded) 
     got: list[Recorded] = []
 
     async def read() -> None:
-        while not stop.is_set() or start + len(got) < max(acknowledged.values()):
+        while not appending.done() or start + len(got) < max(acknowledged.values()):
             got.extend(await reader.batch(1_000, 0.2))
 
     appending, reading = asyncio.create_task(append()), asyncio.create_task(read())

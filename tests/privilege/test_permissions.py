@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from guardkit import ANSWER_S, Guarded, Role
 
-from shardy_common import stack
-from shardy_common.log import Append, Appended, JetStreamLog, Unknown, read_all
+from shardy_common import nats_nodes, stack
+from shardy_common.log import Append, Appended, JetStreamLog, Unknown, read_all, streams
 from shardy_common.log.client import connect
 from shardy_common.permissions import EMITS, OPERATOR, READERS_MAX, ROLES, SERVICES, emitters, permissions, reader_name
 from shardy_common.wire import events as ev
@@ -163,6 +165,29 @@ async def test_a_foreign_key_is_not_let_in(guarded: Guarded, tmp_path: Path, cap
         with caplog.at_level(logging.ERROR, "shardy.log"), pytest.raises(Exception, match=r"(?i)authorization"):
             await connect(guarded.node.url, name="t", role="gateway", reconnect=False, **access)
     assert sum("does not let gateway in" in record.getMessage() for record in caplog.records) == 3
+
+
+@pytest.fixture
+def with_password(tmp_path: Path) -> Iterator[str]:
+    port = nats_nodes.free_port("127.0.0.1")
+    flags = ["--user", "shardy", "--pass", "secret", "-js", "-sd", str(tmp_path), "-l", str(tmp_path / "log")]
+    process = subprocess.Popen([nats_nodes.program(), "-a", "127.0.0.1", "-p", str(port), *flags])
+    yield f"nats://127.0.0.1:{port}"
+    process.terminate()
+    process.wait(10)
+
+
+async def test_a_password_for_all_is_taken_where_the_server_asks_for_one(with_password: str) -> None:
+    """As before there were keys: whoever comes first makes the streams, and all may say all."""
+    for role in ("quorum", "dlq"):
+        opening = JetStreamLog.open(with_password, name="t", role=role, user="shardy", password="secret")
+        log = await asyncio.wait_for(opening, ANSWER_S)
+        await log.ensure_stream(streams.advisories(1))
+        (outcome,) = await log.append([Append(ev.JobFailed(f"by-{role}", "x"), role)])
+        assert isinstance(outcome, Appended)
+        await log.close()
+    with pytest.raises(Exception, match=r"(?i)authorization"):
+        await connect(with_password, name="t", user="shardy", password="wrong", reconnect=False)
 
 
 async def test_a_service_waits_for_the_streams_that_the_operator_makes(tmp_path: Path) -> None:

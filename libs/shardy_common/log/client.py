@@ -8,6 +8,7 @@ encoded HPUB command. Both lean on internals of the pinned nats-py version; test
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import ssl
@@ -24,6 +25,7 @@ from shardy_common.nkey import load_seed
 from shardy_common.permissions import OPERATOR, inbox
 
 log = logging.getLogger("shardy.log")
+CLOSE_S = 5.0
 FORBIDDEN_MAX = 100  # kinds of subjects that are remembered as refused, each told once
 LOCKED_OUT_WORDS_S = 30.0  # how often it is said that the server refuses the connection itself
 _FORBIDDEN = re.compile(r'permissions violation for (publish|subscription) to "([^"]*)"')
@@ -98,6 +100,15 @@ class LogClient(Client):
     async def broken(self) -> None:
         for call in self.on_break:
             call()
+
+    async def _close(self, status: int, do_cbs: bool = True) -> None:
+        """The stock client waits without a limit for the other side's farewell."""
+        try:
+            async with asyncio.timeout(CLOSE_S):
+                await super()._close(status, do_cbs)
+        except TimeoutError:
+            if do_cbs:
+                await self.ended()
 
     async def ended(self) -> None:
         for call in self.on_end:
