@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from mesh_world import Mesh
 
 KINDS = ("single", "shared", "trusting", "failing")
-LEASES_MAX = 1  # of a worker, where replicas share the work, so that the limit is met; in a large world 3
+LEASES_MAX = 1  # of a worker where replicas share the work, 2 more in large worlds: few, so that the limit is met
+LEASES_MAX_SINGLE = 2  # where they do not, in worlds with the chunker's tiles
 # trust is scaled down with the tasks: a few checked ones are a long record here
 TRUST = {"PROBATION_TASKS": 2, "PROBATION_OPS": 40, "FLOOR": 0.2, "VALUE_SHARE": 2, "CHECK_COVERS": 4}
 
@@ -65,8 +66,9 @@ def scaled(shape: Shape):  # type: ignore[no-untyped-def]
     changes: list[tuple[Any, str, Any]] = [(trust, name, value) for name, value in TRUST.items()]
     if shape.odd_tiles:
         changes.append((matchmaker_decide, "next_tile", random_tile))
-    if shape.kind == "shared":
-        few = partial(_few_leases, LEASES_MAX + 2 * shape.large)
+    if shape.kind == "shared" or (shape.kind == "single" and not shape.odd_tiles):
+        most = LEASES_MAX + 2 * shape.large if shape.kind == "shared" else LEASES_MAX_SINGLE
+        few = partial(_few_leases, most)
         changes.append((matchmaker_decide, "tier_for", few))
     if shape.kind == "failing":
         changes.append((limits, "ATTEMPTS_MAX", 4))

@@ -161,8 +161,11 @@ class Mesh:
             self.later(self.delay(200), lambda: self._gateway().cancel(event.job))
         elif isinstance(event, ev.DlqRecorded) and self.chance(0.08):
             self.later(self.delay(3_000), lambda: self._gateway().discard(event.entry))
-        elif self.leaving and isinstance(event, (ev.TaskCreated, ev.ResultSubmitted)) and self.chance(0.2):
-            self.later(self.delay(600), partial(self._gone, self.leaving.pop()))
+        if self.leaving and isinstance(event, (ev.TaskCreated, ev.ResultSubmitted)) and self.chance(0.5):
+            for node in [node for node in self.leaving if node.replicas.owns(event.job)]:
+                self.leaving.remove(node)  # what comes to it to be decided from now on lies about when it is gone
+                mesh_faults.cut(self, node, "both", 10_000)
+                self.later(2_000 + self.delay(500), partial(self._gone, node))
 
     # -- who is there ---------------------------------------------------------------------------------------------
 
@@ -214,7 +217,7 @@ class Mesh:
         for me, other in self.pairs:
             self._sees(me, other, True)
         storm_ms = self.shape.storm_ms
-        for _ in range(self.rng.choice((0, 4, 12))):
+        for _ in range(self.rng.choice((0, 0, 8))):
             me, other = self.rng.choice(self.pairs)
             self.later(self.rng.randrange(storm_ms), partial(self._sees, me, other, self.random() < 0.5))
         replicas = [node for node in self.nodes if isinstance(node, (MatchmakerNode, QuorumNode))]
@@ -232,8 +235,8 @@ class Mesh:
         left = [other for other, one in self.pairs if one is node]
         if left:
             self.nodes.remove(node)
+            node.start = lambda: None  # type: ignore[method-assign] - nobody starts it again
             node.fall()
-            node.start = lambda: None  # type: ignore[method-assign]
             self.pairs = [pair for pair in self.pairs if node not in pair]
             self.count(f"{node.kind}s gone for good")
             for other in left:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -10,7 +12,7 @@ from mesh_gateway import GatewayNode
 from planting import Patch, eager_pick, planted
 
 from shardy_common.carving import Cursor
-from shardy_common.log import Append
+from shardy_common.log import Append, Appended, Conflict
 from shardy_common.wire import events as ev
 from shardy_gateway.evidence import Answers
 from shardy_gateway.keyring import Keyring
@@ -119,6 +121,27 @@ def a_result_is_appended_before_it_is_stored(patch: Patch) -> None:
         gateway.send(Append(event, f"result/{event.lease}"), lambda: gateway.acknowledge(worker, event.lease))
 
     patch.setattr(GatewayNode, "record", record)
+
+
+@planted("gateway/hub, as the simulation has it", "answers lost")
+def a_result_is_tried_again_under_another_id(patch: Patch) -> None:
+    """Where the log's answer was lost, the result is recorded twice."""
+    tries = itertools.count()
+
+    def send(gateway: GatewayNode, item: Append, done: Any = None) -> None:
+        life = gateway.life
+
+        def answered(item: Append, outcome: Any) -> None:
+            if isinstance(outcome, (Appended, Conflict)):
+                if done is not None:
+                    done()
+            elif gateway.life == life:
+                again = replace(item, msg_id=f"{item.msg_id}/{next(tries)}")
+                gateway.mesh.later(1_000, lambda: gateway.life == life and gateway.send(again, done))
+
+        gateway.mesh.network.carry(gateway, [item], answered)
+
+    patch.setattr(GatewayNode, "send", send)
 
 
 @planted("gateway/closing, as the simulation has it", kind="failing", seeds=100)

@@ -123,7 +123,7 @@ def nobody_rests(patch: Patch) -> None:
     patch.setattr("shardy_matchmaker.pool.rests_until_ms", lambda *_: 0)
 
 
-@planted("matchmaker/pool", kind="shared", large=True)
+@planted("matchmaker/pool", kind="single", large=True)
 def room_is_counted_by_the_log_alone(patch: Patch) -> None:
     """A matchmaker forgets what it has proposed, and lends the same room again and again."""
 

@@ -103,7 +103,7 @@ def the_quorum_forgets_reopened_tasks(patch: Patch) -> None:
 # -- trust and replicas ---------------------------------------------------------------------------------------------
 
 
-@planted("common/replicas", kind="shared", large=True)
+@planted("common/replicas", kind="shared", seeds=100)
 def the_old_view_is_remembered(patch: Patch) -> None:
     """Who owned a job once owns it for ever, whoever else is gone."""
 
@@ -115,7 +115,7 @@ def the_old_view_is_remembered(patch: Patch) -> None:
     patch.setattr(Replicas, "owns", owns)
 
 
-@planted("quorum/task", kind="shared", seeds=150, large=True)
+@planted("quorum/task", kind="shared", seeds=150)
 def what_others_leave_is_not_looked_at(patch: Patch) -> None:
     """Nobody looks again at what a replica that is gone has left."""
     patch.setattr(Quorum, "review", lambda _quorum: None)

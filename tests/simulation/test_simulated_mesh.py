@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import storms
 from mesh_faults import COUNTED, KINDS
+from mesh_oracle import check
 
 from shardy_common.wire.events import EVENT_TYPES
 
@@ -87,7 +88,7 @@ def test_a_seed_replays_to_the_same_log() -> None:
 
 
 def test_a_broken_promise_is_told_with_its_seed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(storms, "check_end", lambda mesh: storms.check(mesh.seed < 3, "seed", mesh.seed))
+    monkeypatch.setattr(storms, "check_end", lambda mesh: check(mesh.seed < 3, "seed", mesh.seed))
     totals = storms.run(range(6))
     assert totals.worlds == 3 and totals.failed is not None and totals.failed[0] == 3
     with pytest.raises(pytest.fail.Exception, match="seed 3 fails; SHARDY_SIM_SEED=3 replays it"):
