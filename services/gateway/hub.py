@@ -10,9 +10,9 @@ import asyncio
 import contextlib
 import logging
 import time
-from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 from blake3 import blake3
 
 from shardy_common import kinds, limits
@@ -43,8 +43,7 @@ LOADED_REST_S = 0.01
 CARRY_CACHE_BYTES = 32 * 1024 * 1024
 
 
-@dataclass(slots=True)
-class Incoming:
+class Incoming(msgspec.Struct):
     """A result on its way into the log. data: bytes to store, None when they were uploaded before."""
 
     session: Session

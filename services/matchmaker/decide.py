@@ -412,10 +412,11 @@ def _shape(job: JobState) -> tuple[int, int]:
 
 def _device(chosen: list[Candidate]) -> Device:
     """The slowest speed and the smallest memory of those that will compute the same task."""
-    tiers = [worker.tier for worker in chosen]
-    return Device(
-        gops=min(worker.gops for worker in chosen),
-        memory_bytes=min(int(w.memory_mib * t.memory_share * 2**20) for w, t in zip(chosen, tiers, strict=True)),
-        task_ms=min(tier.task_ms for tier in tiers),
-        result_bytes_max=min(tier.result_mib_max * 2**20 for tier in tiers),
-    )
+    parts = [
+        (w.gops, int(w.memory_mib * w.tier.memory_share * 2**20), w.tier.task_ms, w.tier.result_mib_max * 2**20)
+        for w in chosen
+    ]
+    if len(set(parts)) == 1:  # as in a mesh of equal devices: nothing to compare
+        return Device(*parts[0])
+    gops, memory_bytes, task_ms, result_bytes_max = zip(*parts, strict=True)
+    return Device(min(gops), min(memory_bytes), min(task_ms), min(result_bytes_max))
