@@ -204,8 +204,8 @@ class Mesh:
         return {worker["worker"]: worker["ops"] for worker in answer["workers"]}
 
     async def _replays(self, services: tuple[str, ...]) -> dict[str, tuple[object, object]]:
-        """Rows of each replica that are other ones live than replayed: none, for folds that are folds. Asked again while
-        the log grows between the two."""
+        """Rows of each replica that a replay gives otherwise: none, for folds that are folds. Asked again while the log
+        grows between the two."""
         found: dict[str, tuple[object, object]] = {}
         async with opened_log(self.stack) as log:
             for service in services:
