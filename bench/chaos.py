@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.faults.history import Violation
-from bench.faults.mesh import ENV, Mesh, until
+from bench.faults.mesh import ENV, Mesh, until, words
 from shardy_common.stack import Stack
 from shardy_common.wire import events as ev
 
@@ -39,6 +39,8 @@ def run() -> list[dict[str, Any]]:
         pair, more = asyncio.run(_pair(Path(folder) / "two", repeats))
     figures = [figure for name, seen in {**single, **pair}.items() for figure in _figures(name, seen)]
     found += more
+    if found:
+        print(words(found), file=sys.stderr, flush=True)
     figures.append(_figure("tasks_lost", sum(v.kind in LOST for v in found), "", "0"))
     figures.append(_figure("verdicts_repeated", sum(v.kind == "verdict repeated" for v in found), "", "0"))
     figures.append(_figure("violations", len(found), "", "0"))

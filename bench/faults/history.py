@@ -54,14 +54,14 @@ class Violation:
 @dataclass
 class Story:
     """A history, the log, and what a mesh shows of itself once it is in peace. liars: worker ids that do lie; credit:
-    operations by worker; checksums: service → (live, replayed), each (checkpoint, checksum). ended: whether every
+    operations by worker; replays: replica → what is live, and what a replay gave. ended: whether every
     acknowledged job has had its time to end."""
 
     seen: Sequence[Seen]
     log: Sequence[Recorded]
     liars: frozenset[str] = frozenset()
     credit: dict[str, int] | None = None
-    checksums: dict[str, tuple[object, object]] = field(default_factory=dict)
+    replays: dict[str, tuple[object, object]] = field(default_factory=dict)
     ended: bool = True
     of_job: dict[str, list[Recorded]] = field(init=False)
 
@@ -267,10 +267,10 @@ def _credit(story: Story) -> Iterator[str]:
             yield f"{worker} has credit for {has} operations; {ought} of its were verified"
 
 
-def _checksums(story: Story) -> Iterator[str]:
-    for service, (live, replayed) in story.checksums.items():
+def _replays(story: Story) -> Iterator[str]:
+    for replica, (live, replayed) in story.replays.items():
         if live != replayed:
-            yield f"{service} is live at {live} and replayed at {replayed}"
+            yield f"{replica} is live {live} and replayed {replayed}"
 
 
 RULES: dict[str, Callable[[Story], Iterator[str]]] = {
@@ -292,5 +292,5 @@ RULES: dict[str, Callable[[Story], Iterator[str]]] = {
     "honest branded": _branded,
     "key shared": _keys_shared,
     "credit": _credit,
-    "live is not replayed": _checksums,
+    "live is not replayed": _replays,
 }

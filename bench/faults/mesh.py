@@ -22,10 +22,11 @@ from bench.faults.history import Story, Violation, violations
 from bench.faults.load import IMPATIENT, Client, History, look
 from bench.faults.logs import Follower, opened_log, read_log
 from shardy_client import AsyncMesh
-from shardy_common.log import Projection, Recorded, Table
+from shardy_common.log import Recorded
 from shardy_common.replies import rebuild, statuses
 from shardy_common.stack import SERVICES, Stack
 
+DIFFERENT_MAX = 3  # rows that are shown of a replay that gave others
 READERS = 12  # questions at a time when everything is read again
 PATIENCE_S = 120.0  # nothing here measures speed: the machine may be busy with other work
 ENV = {"SHARDY_CANARY_EVERY": "0", "SHARDY_FAILED_AUTH_BURST": "100000"}
@@ -170,12 +171,12 @@ class Mesh:
         await self.rest()
         await until(self.live, "every service is live")
         await self._read_again()
-        checksums = await self._checksums(rebuilt)
+        replays = await self._replays(rebuilt)
         log = await read_log(self.stack)
         credit = await self._credit()
         liars = frozenset(self.crew.ids[name] for name in self.liars)
         seen = [*self.history.seen, *self.crew.kept()]
-        return log, violations(Story(seen, log, liars=liars, credit=credit, checksums=checksums))
+        return log, violations(Story(seen, log, liars=liars, credit=credit, replays=replays))
 
     async def _read_again(self) -> None:
         """Every gateway's last word on every job."""
@@ -202,20 +203,21 @@ class Mesh:
             answer = (await http.get("/v1/credit?limit=1000")).json()
         return {worker["worker"]: worker["ops"] for worker in answer["workers"]}
 
-    async def _checksums(self, services: tuple[str, ...]) -> dict[str, tuple[object, object]]:
-        """Live and replayed, of each replica; asked again while the log grows between the two."""
+    async def _replays(self, services: tuple[str, ...]) -> dict[str, tuple[object, object]]:
+        """Rows of each replica that a replay gives otherwise: none, for folds that are folds. Asked again while the log
+        grows between the two."""
         found: dict[str, tuple[object, object]] = {}
         async with opened_log(self.stack) as log:
             for service in services:
                 for _ in range(5):
                     await asyncio.sleep(0.2)  # rows are written within COMMIT_S
-                    known = _checksums_of(self.stack.data_dir, service)
-                    answers = await rebuild(log.client, service)
-                    replayed = {a["instance"]: (a["checkpoint"], a["checksum"]) for a in answers}
-                    live = {instance: known[instance] for instance in replayed}  # others have left
-                    if {i: at for i, (at, _) in replayed.items()} == {i: at for i, (at, _) in live.items()}:
+                    live = rows_of(self.stack.data_dir, service)
+                    instances = {answer["instance"] for answer in await rebuild(log.client, service)}
+                    replayed = rows_of(self.stack.data_dir, service)
+                    if all(live[i]["checkpoint"] == replayed[i]["checkpoint"] for i in instances):
                         break
-                found[service] = live, replayed
+                for instance in instances:  # projections of others, who have left, lie there still
+                    found[f"{service}-{instance}"] = differences(live[instance], replayed[instance])
         return found
 
 
@@ -226,20 +228,24 @@ def words(found: list[Violation]) -> str:
     return "\n".join(f"{kind} ({len(texts)}): " + "; ".join(texts[:5]) for kind, texts in by_kind.items())
 
 
-def _checksums_of(data_dir: Path, service: str) -> dict[str, tuple[int, str]]:
-    """By instance: checkpoint and checksum of the files that running services keep, read beside them."""
+def rows_of(data_dir: Path, service: str) -> dict[str, dict[str, object]]:
+    """By instance: every row of the files that running services keep, by table and key, read beside them."""
     found = {}
     for path in sorted((data_dir / "projections").glob(f"{service}-*.db")):
         with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=30)) as connection:
+            connection.execute("BEGIN")  # one moment for all tables
+            rows: dict[str, object] = {"checkpoint": connection.execute("SELECT checkpoint FROM _meta").fetchone()}
             names = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT GLOB '_*'")
-            tables = []
             for (name,) in names.fetchall():
-                columns = connection.execute(f"SELECT name FROM pragma_table_info('{name}') ORDER BY cid").fetchall()
-                tables.append(Table(name, {column: str for (column,) in columns}))
-            reader = object.__new__(Projection)  # its own opening would write; only the checksum is wanted
-            reader.tables, reader.connection = {t.name: t for t in tables}, connection
-            found[path.stem.removeprefix(f"{service}-")] = reader.checkpoint, reader.checksum()
+                rows |= {f"{name} {row[0]}": row for row in connection.execute(f"SELECT * FROM {name}")}
+            found[path.stem.removeprefix(f"{service}-")] = rows
     return found
+
+
+def differences(live: dict[str, object], replayed: dict[str, object]) -> tuple[dict[str, object], dict[str, object]]:
+    """The first rows of each that the other has not, or has otherwise."""
+    other = sorted(key for key in live.keys() | replayed.keys() if live.get(key) != replayed.get(key))[:DIFFERENT_MAX]
+    return {key: live.get(key) for key in other}, {key: replayed.get(key) for key in other}
 
 
 async def log_killed(mesh: Mesh) -> None:

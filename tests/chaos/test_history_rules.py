@@ -11,6 +11,7 @@ import pytest
 from mesh_events import lease, matmul
 
 from bench.faults.history import RULES, Seen, Story, violations
+from bench.faults.mesh import differences
 from shardy_common.carving import Cursor
 from shardy_common.log import Recorded
 from shardy_common.wire import events as ev
@@ -76,7 +77,7 @@ SUM = {"gateway": (("9", "aa"), ("9", "aa"))}
 
 def story(history: list[Seen], log: list[ev.Event], **more: Any) -> Story:
     recorded = [Recorded(i, e.subject, 1_000 + i, e) for i, e in enumerate(log, 1)]
-    return Story(history, recorded, **{"credit": {ADA: 2 * OPS, BO: 2 * OPS}, "checksums": SUM, **more})
+    return Story(history, recorded, **{"credit": {ADA: 2 * OPS, BO: 2 * OPS}, "replays": SUM, **more})
 
 
 def kinds_of(found: Story) -> set[str]:
@@ -165,7 +166,7 @@ PLANTED: list[tuple[str, Callable[[], Story], set[str]]] = [
     ("credit", lambda: story(HISTORY, LOG, credit={ADA: 2 * OPS}), set()),
     (
         "live is not replayed",
-        lambda: story(HISTORY, LOG, checksums={**SUM, "quorum": (("9", "aa"), ("9", "ab"))}),
+        lambda: story(HISTORY, LOG, replays={**SUM, "quorum": (("9", "aa"), ("9", "ab"))}),
         set(),
     ),
 ]
@@ -193,3 +194,13 @@ def test_a_failed_job_runs_again_only_if_it_was_reopened(reopenings: int, found:
     log: list[ev.Event] = [*LOG[:6], ev.JobFailed("j1", "given up"), *[reopened()] * reopenings, *LOG[6:9]]
     reads = [seen("status", job="j1", state=state, verified=1) for state in ("running", "failed", "running")]
     assert kinds_of(replace(story(reads, log, credit=None), ended=False)) == found
+
+
+def test_rows_that_a_replay_gives_otherwise_are_named() -> None:
+    live = {"checkpoint": (9,), "jobs j1": ("j1", "a"), "jobs j2": ("j2", "a"), "jobs j3": ("j3", "a")}
+    replayed = {"checkpoint": (9,), "jobs j1": ("j1", "a"), "jobs j2": ("j2", "b"), "jobs j4": ("j4", "a")}
+    assert differences(live, live) == ({}, {})
+    assert differences(live, replayed) == (
+        {"jobs j2": ("j2", "a"), "jobs j3": ("j3", "a"), "jobs j4": None},
+        {"jobs j2": ("j2", "b"), "jobs j3": None, "jobs j4": ("j4", "a")},
+    )
