@@ -55,14 +55,12 @@ def facts(lines: list[Line]) -> dict[str, Any]:
     tags: Counter[str] = Counter()
     jobs: dict[str, str] = {}
     verified: dict[str, str] = {}
-    undecodable = []
+    poison = [letter["seq_of"] for letter in _events(lines, "dlq.recorded.") if letter["cause"] == "poison"]
     for seq, subject, _, _, _, payload in lines:
-        try:
-            event = json.loads(payload.encode("latin-1"))
-            tags[event["e"]] += 1
-        except (ValueError, LookupError, TypeError):
-            undecodable.append(seq)
+        if seq in poison:  # the services of that time could not read it either
             continue
+        event = json.loads(payload.encode("latin-1"))
+        tags[event["e"]] += 1
         name = subject.rpartition(".")[0]
         if name in ENDS:
             jobs[event["job"]] = ENDS[name]
@@ -74,11 +72,17 @@ def facts(lines: list[Line]) -> dict[str, Any]:
     return {
         "messages": len(lines),
         "events": dict(sorted(tags.items())),
-        "undecodable": undecodable,
+        "undecodable": sorted(poison),
         "jobs": dict(sorted(jobs.items())),
         "tasks_verified": len(verified),
         "digests": hashlib.sha256(text.encode()).hexdigest(),
     }
+
+
+def _events(lines: list[Line], prefix: str) -> list[dict[str, Any]]:
+    return [
+        json.loads(payload.encode("latin-1")) for _, subject, _, _, _, payload in lines if subject.startswith(prefix)
+    ]
 
 
 def main() -> int:

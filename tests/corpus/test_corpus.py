@@ -104,3 +104,12 @@ def test_every_service_folds_it_to_what_happened(name: str, service: str) -> Non
     elif service == "dlq":
         letters = sum(count for tag, count in known["events"].items() if tag.startswith("dlq.recorded/"))
         assert len(projection.rows("SELECT id FROM entries")) == letters
+
+
+@pytest.mark.parametrize("damage", [('/1"', '/77"'), ('"tile":[', '"tile":["'), ('"task":"', '"tusk":"')])
+def test_what_no_decoder_reads_would_be_found(damage: tuple[str, str]) -> None:
+    line = next(line for line in lines_of(NAMES[0]) if line[1].startswith("task.verified."))
+    headers = b"NATS/1.0\r\n\r\n"
+    whole = recorded(line[1].encode(), line[0], line[2], line[5].encode("latin-1"), headers)
+    broken = recorded(line[1].encode(), line[0], line[2], line[5].replace(*damage).encode("latin-1"), headers)
+    assert whole.event is not None and broken.event is None and broken.error
