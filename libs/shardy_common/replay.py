@@ -240,7 +240,7 @@ async def _advise(loop: FoldLoop, reader: Any) -> None:
 async def _settled(loop: FoldLoop) -> None:
     """Letters about unreadable events hold the checkpoint back until they are answered, which is soon."""
     for _ in range(500):
-        if not loop._in_flight and not loop._letters:
+        if not loop.in_flight and not loop._letters:
             return
         await asyncio.sleep(0.01)
 

@@ -78,7 +78,7 @@ class FoldLoop:
         self.appended = 0
         self.conflicts = 0
         self.poisoned = 0
-        self._in_flight = 0
+        self.in_flight = 0
         self._background: set[asyncio.Task[None]] = set()
         self._rebuild: asyncio.Future[dict[str, Any]] | None = None
         self._refolding = False
@@ -159,7 +159,7 @@ class FoldLoop:
         if (
             self._react is not None
             and self.live.is_set()
-            and self._in_flight < IN_FLIGHT_APPENDS_MAX
+            and self.in_flight < IN_FLIGHT_APPENDS_MAX
             and time.monotonic() >= self.pace.held_until
         ):
             await self._react()
@@ -257,10 +257,6 @@ class FoldLoop:
         return self._reader
 
     @property
-    def in_flight(self) -> int:
-        return self._in_flight
-
-    @property
     def interrupted(self) -> bool:
         """Whether whatever is being tried is wanted no more: the loop stops, or is to begin anew."""
         return self._stopping or (self._rebuild is not None and not self._refolding)
@@ -299,7 +295,7 @@ class FoldLoop:
         """Append in the background; `settled` hears of each outcome."""
         if not items:
             return
-        self._in_flight += len(items)
+        self.in_flight += len(items)
         task = asyncio.get_running_loop().create_task(self._append(items))
         self._background.add(task)
         task.add_done_callback(self._background.discard)
@@ -308,7 +304,7 @@ class FoldLoop:
         try:
             outcomes: list[Outcome] = await self.log.append(items)
         finally:
-            self._in_flight -= len(items)
+            self.in_flight -= len(items)
         refused = 0
         again: list[Append] = []
         for item, outcome in zip(items, outcomes, strict=True):

@@ -287,7 +287,7 @@ class Matchmaker:
         while len(leases) < min(task.need - task.counting, room):
             # whoever let it expire before gets it again only when nobody else can have it
             worker = pool.pick(barred_workers | tried, heard)
-            worker = worker or pool.pick_again(tried - barred_workers, _strangers(task, tried))
+            worker = worker or pool.pick_again(tried - barred_workers, task.strangers(tried))
             if worker is None:
                 break
             leases.append(self._lease(pool, worker, task.id, len(task.leases) + len(leases), task.ops, now_ms))
@@ -398,12 +398,6 @@ class Matchmaker:
         self.overlay.tasks.add(task.id)
         trace = self.fold.jobs[task.job].trace if task.job in self.fold.jobs else ""
         out.append(Append(event, f"{msg_id}/{task.seq}", task.seq, subjects.of_entity("task", task.id), trace=trace))
-
-
-def _strangers(task: TaskState, tried: set[str]) -> dict[str, set[str]]:
-    """For each worker that had the task: the addresses at which somebody else had it."""
-    leases = task.leases.values()
-    return {worker: {lease.address for lease in leases if lease.worker != worker} for worker in tried}
 
 
 def _shape(job: JobState) -> tuple[int, int]:

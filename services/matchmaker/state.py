@@ -63,6 +63,11 @@ class TaskState(msgspec.Struct, omit_defaults=True):
     leases: dict[str, LeaseState] = {}
     lone: bool = False
 
+    def strangers(self, tried: set[str]) -> dict[str, set[str]]:
+        """For each worker that had the task: the addresses at which somebody else had it."""
+        leases = self.leases.values()
+        return {worker: {lease.address for lease in leases if lease.worker != worker} for worker in tried}
+
     @property
     def counting(self) -> int:
         """Workers that have answered or still may."""
