@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from shardy_common.backup import manifest_of, put_back
-from shardy_common.log import Append, ArchiveError, Conflict, JetStreamLog, Outcome, Projection, Recorded
+from shardy_common.log import Append, ArchiveError, Conflict, JetStreamLog, LogState, Outcome, Projection, Recorded
 from shardy_common.log.archive import Archive, Extent
 from shardy_common.log.client import LogClient
 from shardy_common.log.reader import _Archived, recorded
@@ -84,6 +84,7 @@ class ReadOnlyLog:
     def __init__(self, make_reader: Callable[[Sequence[str], int], Any], until: int) -> None:
         self._make_reader, self._until = make_reader, until
         self.dropped: list[Append] = []
+        self.on_break: list[Callable[[], None]] = []
 
     async def append(self, items: Sequence[Append]) -> list[Outcome]:
         self.dropped += items
@@ -95,6 +96,15 @@ class ReadOnlyLog:
     async def last_seq(self) -> int:
         return self._until
 
+    async def state(self) -> LogState:
+        return LogState("a replay", 1, self._until)
+
+    async def get(self, _seq: int) -> None:
+        """No letters are asked for: a fold that begins anew has none."""
+
+    async def last(self, _subject: str) -> None:
+        """As get()."""
+
 
 class LimitedReader:
     """The events of another reader as far as `until`: that is its end."""
@@ -105,6 +115,10 @@ class LimitedReader:
     @property
     def caught_up(self) -> bool:
         return self._ended or bool(self._reader.caught_up)
+
+    @property
+    def behind(self) -> int | None:
+        return 0 if self._ended else self._reader.behind  # type: ignore[no-any-return]
 
     async def batch(self, max_events: int, timeout_s: float) -> list[Recorded]:
         if self._ended:

@@ -34,8 +34,9 @@ async def running_log(data_dir: Path, stream: str = subjects.STREAM) -> AsyncIte
     """The log of the mesh that runs, with its archive."""
     runtime = runtime_of(data_dir)
     try:
+        seed = runtime.get("seed_file")
         client = await connect(
-            runtime["nats_url"], name="command", seed_file=Path(runtime["seed_file"]), reconnect=False
+            runtime["nats_url"], name="command", seed_file=Path(seed) if seed else None, reconnect=False
         )
     except (NatsError, OSError) as error:
         raise StackError(f"the log of the stack on {data_dir} does not answer ({error}): is it running?") from None

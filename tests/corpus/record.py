@@ -27,9 +27,13 @@ ENDS = {"job.completed": "completed", "job.failed": "failed", "job.cancelled": "
 Line = tuple[int, str, int, str, str, str]
 
 
-async def read(url: str, user: str, password: str, stream: str) -> list[Line]:
-    """Every message of the stream, as bytes: whatever version wrote them."""
-    client = await nats.connect(url, user=user or None, password=password or None, connect_timeout=5)
+async def read(runtime: dict[str, Any], stream: str) -> list[Line]:
+    """Every message of the stream, as bytes: whatever version wrote them. runtime: what the stack says of itself."""
+    if "seed_file" in runtime:
+        access = {"nkeys_seed": runtime["seed_file"], "inbox_prefix": b"_INBOX_operator"}
+    else:  # before each service had a key of its own
+        access = {"user": "shardy", "password": runtime["nats_password"]}
+    client = await nats.connect(runtime["nats_url"], connect_timeout=5, **access)
     try:
         jetstream = client.jetstream()
         state = (await jetstream.stream_info(stream)).state
@@ -96,7 +100,7 @@ def main() -> int:
     except (OSError, ValueError):
         print(f"no running mesh on {arguments.data_dir}: start one with shardy up", file=sys.stderr)
         return 1
-    lines = asyncio.run(read(runtime["nats_url"], "shardy", runtime["nats_password"], "EVENTS"))
+    lines = asyncio.run(read(runtime, "EVENTS"))
     text = "".join(json.dumps(line, separators=(",", ":"), ensure_ascii=False) + "\n" for line in lines)
     packed = gzip.compress(text.encode(), 9, mtime=0)
     if len(packed) > BYTES_MAX:

@@ -14,6 +14,7 @@ from record import BYTES_MAX, facts
 from replayed import SERVICES
 
 from shardy_common.log import Projection, Recorded
+from shardy_common.log.archive_file import Message
 from shardy_common.log.reader import recorded
 from shardy_common.wire import events as ev
 from shardy_common.wire import subjects
@@ -35,11 +36,13 @@ def read(name: str) -> list[Recorded]:
     """Through the reader's own decoder, as from the stream."""
     return [
         recorded(
-            subject.encode(),
-            seq,
-            at_ms,
-            payload.encode("latin-1"),
-            f"NATS/1.0\r\ntraceparent: {trace}\r\nNats-Msg-Id: {msg_id}\r\n\r\n".encode(),
+            Message(
+                subject.encode(),
+                seq,
+                at_ms * 1_000_000,
+                payload.encode("latin-1"),
+                f"NATS/1.0\r\ntraceparent: {trace}\r\nNats-Msg-Id: {msg_id}\r\n\r\n".encode(),
+            )
         )
         for seq, subject, at_ms, trace, msg_id, payload in lines_of(name)
     ]
@@ -110,6 +113,6 @@ def test_every_service_folds_it_to_what_happened(name: str, service: str) -> Non
 def test_what_no_decoder_reads_would_be_found(damage: tuple[str, str]) -> None:
     line = next(line for line in lines_of(NAMES[0]) if line[1].startswith("task.verified."))
     headers = b"NATS/1.0\r\n\r\n"
-    whole = recorded(line[1].encode(), line[0], line[2], line[5].encode("latin-1"), headers)
-    broken = recorded(line[1].encode(), line[0], line[2], line[5].replace(*damage).encode("latin-1"), headers)
+    whole = recorded(Message(line[1].encode(), line[0], line[2], line[5].encode("latin-1"), headers))
+    broken = recorded(Message(line[1].encode(), line[0], line[2], line[5].replace(*damage).encode("latin-1"), headers))
     assert whole.event is not None and broken.event is None and broken.error

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from shardy_common.log import Append, Appended, JetStreamLog, Projection, Recorded, Table
+from shardy_common.log import Append, Appended, JetStreamLog, Projection, Recorded, Table, streams
 from shardy_common.log.archive_file import Message
 from shardy_common.service import FoldLoop
 from shardy_common.wire import events as ev
@@ -85,3 +86,14 @@ async def folded(log: JetStreamLog, folder: Path, core: type[Everything] = Every
 
 def message(seq: int, payload: bytes = b"{}", headers: bytes | None = b"NATS/1.0\r\nA: b\r\n\r\n") -> Message:
     return Message(f"task.created.t{seq}".encode(), seq, 1_700_000_000_000_000_000 + seq, payload, headers)
+
+
+async def emptied(log: JetStreamLog) -> JetStreamLog:
+    """The stream anew, so that each test begins at sequence 1."""
+    await log.client.request(f"$JS.API.STREAM.DELETE.{log.stream}", b"", timeout=5)
+    for _ in range(50):
+        with contextlib.suppress(RuntimeError):  # the server removes the old folder a moment after its answer
+            await log.make_stream(streams.events(1))
+            return log
+        await asyncio.sleep(0.1)
+    raise AssertionError("the stream could not be made anew")

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from archivekit import emptied
 from nats_process import NatsProcess
 
-from shardy_common.log import JetStreamLog, MemoryLog, streams
+from shardy_common.log import JetStreamLog, MemoryLog
 
 
 @pytest.fixture(scope="session")
@@ -26,17 +25,6 @@ def server(tmp_path: Path) -> Iterator[NatsProcess]:
     server = NatsProcess(tmp_path / "nats").start()
     yield server
     server.stop()
-
-
-async def emptied(log: JetStreamLog) -> JetStreamLog:
-    """The stream anew, so that each test begins at sequence 1."""
-    await log.client.request(f"$JS.API.STREAM.DELETE.{log.stream}", b"", timeout=5)
-    for _ in range(50):
-        with contextlib.suppress(RuntimeError):  # the server removes the old folder a moment after its answer
-            await log.make_stream(streams.events(1))
-            return log
-        await asyncio.sleep(0.1)
-    raise AssertionError("the stream could not be made anew")
 
 
 @pytest.fixture(params=["memory", pytest.param("jetstream", marks=pytest.mark.connected)])

@@ -7,8 +7,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from archivekit import Everything, OnlyRare, OnlyVerdicts, filled, folded, story
-from conftest import emptied
+from archivekit import Everything, OnlyRare, OnlyVerdicts, emptied, filled, folded, story
 from nats_process import NatsProcess
 
 from shardy_common.log import Append, Appended, ArchiveError, Conflict, JetStreamLog

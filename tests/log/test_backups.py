@@ -17,6 +17,7 @@ from shardy_common.backup import BackupError, backup, check, manifest_of, restor
 from shardy_common.blobs import DirectoryStore
 from shardy_common.log import Append, Appended, Conflict, JetStreamLog
 from shardy_common.log.archiving import Archiver
+from shardy_common.log.client import connect
 from shardy_common.log.retention import Policy
 from shardy_common.replay import replay_archive, replay_backup
 from shardy_common.runtime import log_server
@@ -71,9 +72,14 @@ async def test_a_restored_log_is_the_same(log: JetStreamLog, tmp_path: Path) -> 
         assert await again.last_seq() >= made.last_seq and (await again.extent()) == (await log.extent())
         # what was there before the backup is there with the same sequences and times, and expectations hold
         assert [await again.get(seq) for seq in (1, 700, 1_380)] == [await log.get(seq) for seq in (1, 700, 1_380)]
+        seed = tmp_path / "new" / "nkeys" / "matchmaker.seed"
+        matchmaker = await connect(str(client.connected_url.geturl()), name="test", role="matchmaker", seed_file=seed)
+        writing = JetStreamLog(matchmaker, "EVENTS")
+        await writing.appender.start()
         once = Append(ev.JobFailed("j00001", "end"), "late", 0)
-        assert isinstance((await again.append([once]))[0], Conflict)
-        fresh = (await again.append([Append(ev.JobFailed("fresh", "end"), "fresh", 0)]))[0]
+        assert isinstance((await writing.append([once]))[0], Conflict)
+        fresh = (await writing.append([Append(ev.JobFailed("fresh", "end"), "fresh", 0)]))[0]
+        await writing.close()
         assert isinstance(fresh, Appended) and fresh.seq == await again.last_seq()
         (tmp_path / "folds").mkdir()
         assert (await folded(again, tmp_path / "folds")) != before
