@@ -84,7 +84,7 @@ class GatewayNode(Node):
                 worker = self.sessions.get(lease.worker)
                 if worker is not None and worker.session == lease.session and task.job in self.core.jobs:
                     self.mesh.network.frame(60, partial(worker.lent, task, lease.id))
-        for task in outbox.dropped:
+        for task in sorted(outbox.dropped, key=lambda task: task.id):  # a set gave them
             for lease, holder in task.leases.items():
                 if holder in self.sessions and holder not in task.workers:
                     self.mesh.network.frame(60, partial(self.sessions[holder].forget, lease))

@@ -15,7 +15,7 @@ import planted_in_quorum  # noqa: F401
 import pytest
 import storms
 from mesh_oracle import BrokenInvariant
-from planting import MUTATIONS, Mutation
+from planting import MUTATIONS, NOTHING, Mutation
 
 WITHOUT = 6  # worlds without any fault in which a bug that needs one must not show
 FOUND = (AssertionError, LookupError, ValueError, TypeError, AttributeError)
@@ -36,7 +36,7 @@ def hunt(name: str) -> Hunt:
     with pytest.MonkeyPatch.context() as patch:
         mutation.plant(patch)
         seed, says = _look(mutation, mutation.needs, mutation.seeds)
-        without = _look(mutation, "none", WITHOUT)[1] if mutation.needs else ""
+        without = _look(mutation, NOTHING, WITHOUT)[1] if mutation.needs not in ("", NOTHING) else ""
     return Hunt(name, seed, says, without)
 
 

@@ -128,7 +128,7 @@ def trust_without_a_record(patch: Patch) -> None:
     patch.setattr(trust, "replication_probability", lambda *_: 0.2)
 
 
-@planted("common/trust", kind="trusting", large=True)
+@planted("common/trust", "nothing", kind="trusting", large=True, seeds=100)
 def what_is_out_on_trust_is_not_counted(patch: Patch) -> None:
     """A budget is never used up."""
     patch.setattr(trust, "room", lambda record: trust.budget(record) - record.lent)

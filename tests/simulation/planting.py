@@ -15,8 +15,8 @@ Patch = pytest.MonkeyPatch
 
 @dataclass(frozen=True)
 class Mutation:
-    """needs: a fault; empty: any world may show it. kind, large: of the worlds; seeds: within so many
-    it must be found."""
+    """needs: a fault, or NOTHING where a world without any shows it best; empty: any world may show it. kind, large: of
+    the worlds; seeds: within so many it must be found."""
 
     name: str
     what: str
@@ -28,6 +28,7 @@ class Mutation:
     plant: Callable[[Patch], None]
 
 
+NOTHING = "nothing"  # goes wrong
 MUTATIONS: dict[str, Mutation] = {}
 
 

@@ -62,11 +62,11 @@ def run(seeds: Iterable[int]) -> Totals:
     return totals
 
 
-def fingerprint(seeds: Iterable[int]) -> str:
+def fingerprint(seeds: Iterable[int], large: bool = False) -> str:
     """Of everything that stands in the logs of these worlds."""
     digest = blake3()
     for seed in seeds:
-        for recorded in storm(seed).log.events:
+        for recorded in storm(seed, large=large).log.events:
             digest.update(f"{recorded.seq} {recorded.at_ms} {recorded.event}".encode())
     return digest.hexdigest()
 
