@@ -11,16 +11,18 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 
 from bench.log_store import copied, costs, cpu_s, figure, profiled, story_store, write_profiles
-from bench.tasks import _WORKER, _joined
+from bench.tasks import _WORKER
 from shardy_client import AsyncMesh
 from shardy_common.stack import Stack
 
 WARM, MORE = 2_000, 20_000
 WORKERS = 2
 JOB_TASKS = 10_000  # of one job: a longer run is several of them, one after another
+JOIN_S = 300
 FLAT = "0.9 to 1.1"
 
 
@@ -78,7 +80,7 @@ async def _mesh(folder: Path) -> AsyncIterator[tuple[Stack, AsyncMesh]]:
         ]
         try:
             async with AsyncMesh(stack.url, stack.api_key) as mesh:
-                await _joined(mesh)
+                await _joined(stack)
                 await _tasks(mesh, WARM)
                 await asyncio.sleep(3)
                 yield stack, mesh
@@ -86,6 +88,18 @@ async def _mesh(folder: Path) -> AsyncIterator[tuple[Stack, AsyncMesh]]:
             for worker in workers:
                 worker.terminate()
                 await worker.wait()
+
+
+async def _joined(stack: Stack) -> None:
+    """Until both are there with a tier: the matchmaker may have a long log to fold first."""
+    headers = {"Authorization": f"Bearer {stack.api_key}"}
+    async with httpx.AsyncClient(base_url=stack.url, headers=headers) as http:
+        for _ in range(JOIN_S):
+            here = (await http.get("/v1/workers", params={"present": "true"})).json()["workers"]
+            if sum(bool(worker["tier"]) for worker in here) == WORKERS:
+                return
+            await asyncio.sleep(1)
+    raise RuntimeError("the workers did not join")
 
 
 async def _tasks(mesh: AsyncMesh, count: int) -> None:
