@@ -14,7 +14,7 @@ import nats
 from nats.js.api import DeliverPolicy
 
 from bench.log_store import LogOnly, copied, costs, cpu_s, figure, memory, profiled, story_store, write_profiles
-from shardy_common.permissions import OPERATOR, inbox
+from shardy_common.log.client import connect
 from shardy_common.replies import rebuild
 from shardy_common.stack import SERVICES, Stack
 
@@ -119,13 +119,7 @@ async def _started(stack: Stack) -> tuple[nats.NATS, float]:
     await stack.start()
     while True:
         try:
-            client = await nats.connect(
-                stack.nats_url,
-                nkeys_seed=str(stack.seed_file()),
-                inbox_prefix=inbox(OPERATOR).encode(),
-                allow_reconnect=False,
-                error_cb=_quiet,
-            )
+            client = await connect(stack.nats_url, name="bench", seed_file=stack.seed_file(), reconnect=False)
             return client, began
         except (OSError, nats.errors.Error):
             await asyncio.sleep(0.02)

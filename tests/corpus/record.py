@@ -19,7 +19,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import nats
+from shardy_common.log.client import connect
 
 HERE = Path(__file__).parent
 BYTES_MAX = 150_000
@@ -29,11 +29,7 @@ Line = tuple[int, str, int, str, str, str]
 
 async def read(runtime: dict[str, Any], stream: str) -> list[Line]:
     """Every message of the stream, as bytes: whatever version wrote them. runtime: what the stack says of itself."""
-    if "seed_file" in runtime:
-        access = {"nkeys_seed": runtime["seed_file"], "inbox_prefix": b"_INBOX_operator"}
-    else:  # before each service had a key of its own
-        access = {"user": "shardy", "password": runtime["nats_password"]}
-    client = await nats.connect(runtime["nats_url"], connect_timeout=5, **access)
+    client = await connect(runtime["nats_url"], name="record", seed_file=Path(runtime["seed_file"]), reconnect=False)
     try:
         jetstream = client.jetstream()
         state = (await jetstream.stream_info(stream)).state
