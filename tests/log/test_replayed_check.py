@@ -29,7 +29,9 @@ async def test_a_changed_row_is_found(server: NatsProcess, tmp_path: Path, servi
     projection = Projection(path, kind.tables, version=kind.version)
     loop = FoldLoop(service, log, projection, kind.make, tick_s=0.02)
     running = asyncio.create_task(loop.run())
-    stack: Any = SimpleNamespace(data_dir=tmp_path, nats_url=server.url, nats_password="", processes={})
+    stack: Any = SimpleNamespace(
+        data_dir=tmp_path, processes={}, open_log=lambda name: JetStreamLog.open(server.url, name=name)
+    )
     replayed = Replayed(stack)
 
     async def happens(number: int) -> None:

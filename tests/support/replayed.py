@@ -110,9 +110,7 @@ class Replayed:
         server = self._stack.processes.get("nats-server")
         if server is not None and not server.pid:
             return  # a test ends without its log
-        log = await JetStreamLog.open(
-            self._stack.nats_url, name="replayed", user="shardy", password=self._stack.nats_password
-        )
+        log = await self._stack.open_log("replayed")
         try:
             if (await log.state()).first_seq > 1:
                 return  # the beginning was put away: tests of that compare for themselves
