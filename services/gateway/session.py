@@ -44,6 +44,7 @@ class Session:
         self.operands: OrderedDict[str, None] = OrderedDict()  # blobs that its leases named: what it may fetch
         self.uploads: dict[str, tuple[str, int]] = {}  # lease → (digest, size) of an uploaded result
         self.closing: CloseSession | None = None
+        self.said_goodbye = False  # the close is written: who reads it gets it
         self.held_back = False  # its frames are not being read: the log has to take its results first
         self.sending_since = 0.0  # when the frame was begun that is on its way out; 0: none is
         self._out_bytes = self._early_bytes = 0
@@ -145,6 +146,7 @@ class Session:
                 with contextlib.suppress(Exception):
                     await self.socket.send_bytes(frame.encode(bye))
                     await self.socket.close(why.code, why.reason[:120])
+                    self.said_goodbye = True
         finally:
             ended.cancel()
 
@@ -155,7 +157,10 @@ class Session:
         self._out_bytes -= len(data)
 
     def abort(self) -> None:
-        """Cut the connection: a peer that does not read would hold it, and what was written for it, for ever."""
+        """Cut the connection if the goodbye got nowhere: a peer that does not read would hold it, and what was written
+        for it, for ever. One that was said goodbye to would lose that, if it were cut before it reads on."""
+        if self.said_goodbye:
+            return
         cut = self.socket.scope.get("extensions", {}).get(ABORT)
         if cut is not None:
             cut()
