@@ -40,7 +40,8 @@ class CloseSession(Exception):
 class Session:
     __slots__ = (
         "_budget", "_budget_at", "_carried", "_early", "_early_bytes", "_gone", "_operands", "_out", "_out_bytes",
-        "_queued", "_sender", "_uploads", "address", "agent", "closing", "held_back", "id", "joined_seq", "key", "seen",
+        "_queued", "_sender", "_uploads", "address", "agent", "closing", "held_back", "id", "joined_seq", "key",
+        "said_goodbye", "seen",
         "sending_since", "socket", "tiered", "token", "worker",
     )  # fmt: skip
 
@@ -55,6 +56,7 @@ class Session:
         self._operands: OrderedDict[str, None] | None = None
         self._uploads: dict[str, tuple[str, int]] | None = None
         self.closing: CloseSession | None = None
+        self.said_goodbye = False  # the close is written: who reads it gets it
         self.held_back = False  # its frames are not being read: the log has to take its results first
         self.sending_since = 0.0  # when the frame was begun that is on its way out; 0: none is
         self._out_bytes = self._early_bytes = 0
@@ -184,6 +186,7 @@ class Session:
                 bye = {"t": "bye", "code": why.code, "reason": why.reason, "retry_ms": why.retry_ms}
                 await self.socket.send_bytes(frame.encode(bye))
                 await self.socket.close(why.code, why.reason[:120])
+                self.said_goodbye = True
         except Exception:  # the socket broke: whoever reads from it hears of that too, and ends the session
             self._gone = True
             self._out.clear()
@@ -203,7 +206,10 @@ class Session:
         self._out_bytes -= len(data)
 
     def abort(self) -> None:
-        """Cut the connection: a peer that does not read would hold it, and what was written for it, for ever."""
+        """Cut the connection if the goodbye got nowhere: a peer that does not read would hold it, and what was written
+        for it, for ever. One that was said goodbye to would lose that, if it were cut before it reads on."""
+        if self.said_goodbye:
+            return
         cut = self.socket.scope.get("extensions", {}).get(ABORT)
         if cut is not None:
             cut()

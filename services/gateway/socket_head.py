@@ -11,7 +11,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 
 from shardy_gateway.session import ABORT
 
-LINGER_S = 15.0  # for a goodbye to be read, once the session is over
+LINGER_S = 30.0  # for a goodbye to be read, once the session is over; the server itself ends those that answer it
 
 
 class BoundedSocket(WebSocketsSansIOProtocol):

@@ -113,7 +113,7 @@ async def test_a_full_log_holds_jobs_back_and_all_goes_on_when_there_is_room(
     pressed: Stack, workers: Workers, rng: np.random.Generator
 ) -> None:
     await workers.start("wes", "xia", **SLOW)
-    a, b = int8(rng, 200, 16), int8(rng, 16, 8)
+    a, b = int8(rng, 120, 16), int8(rng, 16, 8)
     async with client(pressed) as mesh, opened_log(pressed) as log, api(pressed) as http:
         small_job = await small(http, 2)
         job = await mesh.submit_matmul(a, b, task_rows=2)
@@ -139,7 +139,7 @@ async def test_a_full_log_holds_jobs_back_and_all_goes_on_when_there_is_room(
         same(await job.result(timeout=120), product(a, b))
         assert job.last["frauds"] == []
         assert (await log.room()).events > held
-        same(await mesh.matmul(a, b), product(a, b))
+        same(await mesh.matmul(a[:6], b), product(a[:6], b))
     await check_log(pressed, job.id)
 
 
