@@ -41,8 +41,7 @@ class Session:
     __slots__ = (
         "_budget", "_budget_at", "_carried", "_early", "_early_bytes", "_gone", "_operands", "_out", "_out_bytes",
         "_queued", "_sender", "_uploads", "address", "agent", "closing", "held_back", "id", "joined_seq", "key",
-        "said_goodbye", "seen",
-        "sending_since", "socket", "tiered", "token", "worker",
+        "said_goodbye", "seen", "sending_since", "socket", "tiered", "token", "worker",
     )  # fmt: skip
 
     def __init__(self, socket: WebSocket, session_id: str, worker: str, address: str, agent: str, token: str) -> None:

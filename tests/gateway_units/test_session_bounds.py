@@ -42,13 +42,13 @@ async def test_frames_and_bytes_that_wait_are_bounded(monkeypatch: pytest.Monkey
         few.send({"t": "x"})
     assert few.closing is None
     few.send({"t": "x"})
-    assert few.closing is not None and few.closing.code == 4408 and few._out.qsize() == sessions.OUT_FRAMES_MAX
+    assert few.closing is not None and few.closing.code == 4408 and few._queued == sessions.OUT_FRAMES_MAX
     monkeypatch.setattr(sessions, "OUT_BYTES_MAX", 10_000)
     for _ in range(3):
         assert large.closing is None
         large.send({"t": "lease"}, [bytes(6_000)])
     assert large.closing is not None and large.closing.code == 4408 and "not being read" in large.closing.reason
-    assert large._out.qsize() == 2
+    assert large._queued == 2
 
 
 async def test_what_is_held_back_until_the_session_is_open_is_bounded_too(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,14 +64,13 @@ async def test_a_connection_that_takes_no_goodbye_is_cut(monkeypatch: pytest.Mon
     monkeypatch.setattr(sessions, "GOODBYE_S", 0.01)
     socket = Unread()
     session = session_of(socket)
-    pump = asyncio.create_task(session.pump())
     session.send({"t": "x"})
     async with asyncio.timeout(30):
         while not session.sending_since:
             await asyncio.sleep(0.001)
         session.end(CloseSession(4408, sessions.UNREAD))
-        await asyncio.gather(pump, return_exceptions=True)
-    assert socket.cut == 1 and pump.done()
+        await session.sent(patience_s=20)
+    assert socket.cut == 1 and session._sender is None
     assert session_of(SimpleNamespace(scope={})).abort() is None, "a server that cannot cut is no reason to fail"
 
 
@@ -87,6 +86,6 @@ async def test_who_was_said_goodbye_to_is_not_cut_before_it_reads_that(monkeypat
     socket = Read()
     session = session_of(socket)
     session.close(CloseSession(4429, "too many frames"))
-    await session.pump()
+    await session.sent(patience_s=20)
     session.abort()
     assert session.said_goodbye and socket.cut == 0
