@@ -67,4 +67,6 @@ class Service(Strict):
 
 
 class ServiceList(Strict):
+    """Every service, and how far each of its replicas is."""
+
     services: list[Service]

@@ -46,7 +46,7 @@ async def small_job(http: httpx.AsyncClient, seed: int = 0, **more: Any) -> dict
 async def another_gateway(stack: Stack, name: str, **settings: str) -> str:
     """A further gateway process on the same log and store; its address. The stack stops it."""
     port = free_port("127.0.0.1")
-    env = {**stack._service_env(9, port), "SHARDY_INSTANCE": name, **settings}
+    env = {**stack._service_env("gateway", 9, port), "SHARDY_INSTANCE": name, **settings}
     stack._supervise(f"gateway-{name}", [sys.executable, "-m", "shardy_gateway.main"], env)
     url = f"http://127.0.0.1:{port}"
     async with httpx.AsyncClient(timeout=2) as http:

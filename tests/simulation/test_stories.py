@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from test_simulated_mesh import failing_storm, shared_storm, storm
+from mesh_faults import KINDS
+from storms import storm
 
 from shardy_common.log import Recorded
 from shardy_common.story import Line, story, unexplained
@@ -41,12 +42,11 @@ def about(events: Sequence[Recorded]) -> dict[str, list[Recorded]]:
     return out
 
 
-@pytest.mark.parametrize("run", [storm, failing_storm, shared_storm], ids=lambda run: run.__name__)
-def test_no_event_of_a_task_stays_unexplained(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_event_of_a_task_stays_unexplained(kind: str) -> None:
     told: Counter[str] = Counter()
     for seed in range(6):
-        with monkeypatch.context() as patch:
-            mesh = run(seed, patch)
+        mesh = storm(seed, kind, large=True)
         seqs = {r.seq for r in mesh.log.events}
         for task, events in about(mesh.log.events).items():
             lines = story(task, events)

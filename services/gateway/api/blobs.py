@@ -47,6 +47,8 @@ async def put_blob(request: Request, digest: str, who: Submitter) -> JSONRespons
     if size is not None:
         return JSONResponse({"digest": digest, "bytes": size})
     with state_of(request).gates.body(who.key):
+        if announced(request) > limits.BLOB_BYTES_MAX:
+            raise too_large(limits.BLOB_BYTES_MAX)
         store_takes(request, announced(request))
         found, size = await _receive(request, limits.BLOB_BYTES_MAX, digest, _charge)
     return JSONResponse({"digest": found, "bytes": size}, status_code=201)
