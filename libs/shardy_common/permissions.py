@@ -79,6 +79,7 @@ def permissions(role: str) -> Permissions:
         said += _reading(role, subjects.ADVISORIES)
     if role == "gateway":
         said += [again(service) for service in SERVICES if service != role and set(EMITS[service]) - set(EMITS[role])]
+        said.append(f"$JS.API.DIRECT.GET.{subjects.STREAM}")  # pages of the log, many messages a request
         # a dead letter of a consumer is replayed by making that consumer anew, whatever its name
         said += [f"$JS.API.CONSUMER.{v}.{subjects.STREAM}.*" for v in ("INFO", "CREATE", "DURABLE.CREATE", "DELETE")]
     return Permissions(tuple(said), (*heard, subjects.control(role, ">")))
