@@ -13,7 +13,6 @@ import httpx
 import numpy as np
 import pytest_asyncio
 from blake3 import blake3
-from conftest import NO_CANARIES
 from meshkit import SLOW, Workers, api, check_log, client, int8, opened_log, product, read_log, same, until
 from rawsocket import Closed, RawWorker
 
@@ -26,6 +25,7 @@ from shardy_common.wire import events as ev
 JOBS_MAX, MANY = 60, 54
 BLOBS = 8 << 20
 LIMITS = {
+    "SHARDY_CANARY_EVERY": "0",  # jobs and events are counted
     "SHARDY_JOBS_MAX": str(JOBS_MAX),
     "SHARDY_BLOB_BYTES_MAX": str(BLOBS),
     "SHARDY_STALL_S": "2",
@@ -36,7 +36,7 @@ LIMITS = {
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def pressed(tmp_path_factory: Any) -> AsyncIterator[Stack]:
-    async with Stack(tmp_path_factory.mktemp("pressed"), allow_same_address=True, env=NO_CANARIES | LIMITS) as running:
+    async with Stack(tmp_path_factory.mktemp("pressed"), allow_same_address=True, env=LIMITS) as running:
         yield running
         assert not any(managed.restarts for managed in running.processes.values())
 
