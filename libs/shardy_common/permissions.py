@@ -72,13 +72,17 @@ def permissions(role: str) -> Permissions:
             ("$JS.API.>", "$JS.FC.>", "$JS.ACK.>", "$JS.SNAPSHOT.>", "ctl.>", f"{inbox(role)}.>"), (*heard, "ctl.>")
         )
     said = [subjects.of_kind(event) for event in EMITS[role]]
-    said += [subjects.control(role, ">"), f"{inbox(role)}.>", f"{inbox(OPERATOR)}.>"]  # answers to whoever may ask
+    said += [subjects.control(role, ">"), f"{inbox(role)}.>"]
+    said += [f"{inbox(asks)}.>" for asks in (OPERATOR, "gateway") if asks != role]  # answers to whoever may ask
     said += _reading(role, subjects.STREAM)
     said.append(f"$JS.API.STREAM.MSG.GET.{subjects.STREAM}")  # is this the log that my rows were folded from?
     if role == "dlq":
         said += _reading(role, subjects.ADVISORIES)
     if role == "gateway":
         said += [again(service) for service in SERVICES if service != role and set(EMITS[service]) - set(EMITS[role])]
+        # how far each replica is, and that one folds anew, for a dead letter that it answers
+        others = [service for service in SERVICES if service != role]
+        said += [subjects.control(service, verb) for service in others for verb in ("status", "rebuild.*")]
         said.append(f"$JS.API.DIRECT.GET.{subjects.STREAM}")  # pages of the log, many messages a request
         # a dead letter of a consumer is replayed by making that consumer anew, whatever its name
         said += [f"$JS.API.CONSUMER.{v}.{subjects.STREAM}.*" for v in ("INFO", "CREATE", "DURABLE.CREATE", "DELETE")]
