@@ -17,7 +17,7 @@ import numpy as np
 from bench.log_store import copied, costs, cpu_s, figure, profiled, story_store, write_profiles
 from bench.tasks import _WORKER
 from shardy_client import AsyncMesh
-from shardy_common.stack import Stack
+from shardy_common.stack import Stack, _prepare_child
 
 WARM, MORE = 2_000, 20_000
 WORKERS = 2
@@ -75,7 +75,9 @@ async def _mesh(folder: Path) -> AsyncIterator[tuple[Stack, AsyncMesh]]:
     """A mesh with two native workers, warm."""
     async with Stack(folder, allow_same_address=True, env=profiled()) as stack:
         workers = [
-            await asyncio.create_subprocess_exec(sys.executable, "-c", _WORKER, stack.url, f"bench-{i}")
+            await asyncio.create_subprocess_exec(
+                sys.executable, "-c", _WORKER, stack.url, f"bench-{i}", preexec_fn=_prepare_child(nice=0)
+            )
             for i in range(WORKERS)
         ]
         try:
