@@ -60,7 +60,7 @@ class Seen:
             try:
                 into[name].append(await asyncio.to_thread(peers.PEERS[name]))
             except Exception as error:  # a peer that does not run here takes nothing from the figures of the others
-                self.missing[name] = f"{type(error).__name__}: {error}"
+                self.missing[name] = " ".join(f"{type(error).__name__}: {error}".split())
                 print(f"{name} is left out: {self.missing[name]}", flush=True)
 
     def rate(self, name: str) -> float:
