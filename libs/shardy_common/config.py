@@ -78,3 +78,4 @@ def configure_logging(service: str, level: str) -> None:
     )
     for noisy in ("nats", "httpx", "httpcore", "uvicorn.access"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    logging.getLogger("asyncio").setLevel(logging.ERROR)  # it warns at each TLS connection that the other side ends
