@@ -9,15 +9,16 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from shardy_common.log import JetStreamLog, Recorded, read_all
+from shardy_common.permissions import OPERATOR
 from shardy_common.stack import Stack
 from shardy_common.wire import events as ev
 from shardy_common.wire import subjects
 
 
 @contextlib.asynccontextmanager
-async def opened_log(stack: Stack) -> AsyncIterator[JetStreamLog]:
-    """The log of a stack, with the right to read all of it."""
-    log = await stack.open_log("observer")
+async def opened_log(stack: Stack, role: str = OPERATOR) -> AsyncIterator[JetStreamLog]:
+    """The log of a stack, with the right to read all of it. role: a service, to append what only that one may."""
+    log = await stack.open_log("observer", role)
     try:
         yield log
     finally:

@@ -119,8 +119,10 @@ def up(
     if not 0 <= port <= 65_535:
         raise InvalidInput(f"--port is {port}; 0 to 65535 are possible")
     stack = _stack()
+    from shardy_common import up
+
     try:
-        stack.up_command(data_dir, host, port, demo, as_json)
+        up.up_command(data_dir, host, port, demo, as_json)
     except (stack.StackError, OSError) as error:
         raise ShardyError(str(error)) from None
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from shardy_common.log.archive import Archive, extent_of
-from shardy_common.log.archive_file import ArchiveError, read_epoch, read_head, sync_folder
+from shardy_common.log.archive_file import ArchiveError, read_epoch, read_head, sync
 from shardy_common.log.archiving import compare
 from shardy_common.runtime import running_log
 from shardy_common.wire.subjects import STREAM
@@ -66,7 +66,7 @@ def restore_files(sources: Sequence[Path], data_dir: Path) -> list[str]:
         fresh.chmod(0o600)
         os.replace(fresh, target)
         done.append(str(target))
-    sync_folder(folder)
+    sync(folder)
     return done
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import time
 from typing import TYPE_CHECKING, Any
@@ -69,4 +70,17 @@ async def status(loop: FoldLoop) -> dict[str, Any]:
         "poisoned": loop.poisoned,
         "in_flight": loop.in_flight,
         "log_full": loop.pace.fulls,
+    }
+
+
+async def built(loop: FoldLoop, events: int, seconds: float) -> dict[str, Any]:
+    """The answer of `ctl.<service>.rebuild`."""
+    return {
+        "service": loop.name,
+        "instance": loop.presence.replicas.me if loop.presence else "",
+        "events": events,
+        "seconds": round(seconds, 3),
+        "checkpoint": loop.projection.checkpoint,
+        "checksum": await asyncio.to_thread(loop.projection.checksum_beside),
+        "skipped": [skipped._asdict() for skipped in loop.projection.skipped],
     }

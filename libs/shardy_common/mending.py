@@ -19,6 +19,7 @@ from nats.errors import Error as NatsError
 
 from shardy_common import letters
 from shardy_common.log import LogState, Recorded
+from shardy_common.log.types import Taken
 from shardy_common.wire.events import DlqRecorded
 
 if TYPE_CHECKING:
@@ -131,7 +132,7 @@ class Mender:
 # -- the log that a projection is of ----------------------------------------------------------------------------------
 
 
-def anchor_of(recorded: Recorded) -> str:
+def anchor_of(recorded: Recorded | Taken) -> str:
     """An event in few words: in another history of the log another one stands in its place."""
     return f"{recorded.at_ms} {recorded.subject}"
 
@@ -187,30 +188,46 @@ async def _another(loop: FoldLoop, state: LogState, seq: int, anchor: str) -> st
     return ""
 
 
-def watched(loop: FoldLoop) -> Callable[[], None]:
-    """From now on look at the log whenever the connection to it is back: it may have been replaced meanwhile. Returns
-    how to end that."""
-    looking: set[asyncio.Task[None]] = set()
+class LogWatch:
+    """Whether the log is still the one that was folded: looked at whenever the connection to it is back, since it may
+    have been replaced meanwhile. another: why it is not; then the loop is to begin anew."""
 
-    async def look() -> None:
-        await log_state(loop)  # what was read before the break has been folded when it answers
-        last = loop.last
-        _, seq, anchor = loop.projection.origin if last is None else ("", last.seq, anchor_of(last))
-        _, why = await _compared(loop, seq, anchor)
-        if why:
-            loop.another_log = why
-            loop.wake()
+    def __init__(self, loop: FoldLoop) -> None:
+        self._loop = loop
+        self._looking: asyncio.Task[None] | None = None
+        self.another = ""
 
-    def broke() -> None:
-        if not looking:
-            task = asyncio.get_running_loop().create_task(look())
-            looking.add(task)
-            task.add_done_callback(looking.discard)
+    def begin(self) -> None:
+        self._loop.log.on_break.append(self._broke)
 
-    def end() -> None:
-        loop.log.on_break.remove(broke)
-        for task in looking:
-            task.cancel()
+    def end(self) -> None:
+        if self._broke in self._loop.log.on_break:
+            self._loop.log.on_break.remove(self._broke)
+        if self._looking is not None:
+            self._looking.cancel()
 
-    loop.log.on_break.append(broke)
-    return end
+    async def same(self) -> bool:
+        """Before what was read is folded: it may stand behind a break, so whether it is of the same log comes first.
+        False when it is not, or the loop is interrupted."""
+        while self._looking is not None and not self._looking.done() and not self._loop.interrupted:
+            await asyncio.wait({self._looking}, timeout=ASK_S)
+        return not self.another and (self._looking is None or self._looking.done())
+
+    def insist(self) -> None:
+        """RuntimeError when the log is another one: the process ends, and its next life throws the rows away."""
+        if self.another:
+            raise RuntimeError(f"{self._loop.name} starts anew: {self.another}")
+
+    def _broke(self) -> None:
+        """What was taken from the log so far is remembered at once: what the reader takes next may be another log's."""
+        if self._looking is None or self._looking.done():
+            taken = self._loop.reader.taken if self._loop.reader is not None else None
+            _, seq, anchor = self._loop.projection.origin
+            if taken is not None:
+                seq, anchor = taken.seq, anchor_of(taken)
+            self._looking = asyncio.get_running_loop().create_task(self._look(seq, anchor))
+
+    async def _look(self, seq: int, anchor: str) -> None:
+        _, self.another = await _compared(self._loop, seq, anchor)
+        if self.another:
+            self._loop.wake()

@@ -19,10 +19,10 @@ from typing import Any
 
 from shardy_common import letters
 from shardy_common.core import Core, Unwritten
-from shardy_common.fold_status import Building, status
+from shardy_common.fold_status import Building, built, status
 from shardy_common.log import Append, Appended, Conflict, Outcome, Projection, Recorded, Skipped
 from shardy_common.log.snapshots import Snapshots
-from shardy_common.mending import Failed, Mender, anchor_of, fits, is_handlers, log_state, watched
+from shardy_common.mending import Failed, LogWatch, Mender, anchor_of, fits, is_handlers, log_state
 from shardy_common.pace import AGAIN_S, Pace
 from shardy_common.presence import Presence
 
@@ -96,7 +96,7 @@ class FoldLoop:
         self.mender = Mender(self)
         self.snapshots = Snapshots(projection.path)
         self.building: Building | None = None
-        self.another_log = ""  # why the log is not the one any more that this projection was folded from
+        self.watch = LogWatch(self)
 
     @property
     def lag(self) -> int:
@@ -110,7 +110,7 @@ class FoldLoop:
         self.core.load(self.projection)
         self._reader = self.log.read(self.core.filters, self._last_seq)
         self.building = Building(self._last_seq, state.last_seq)
-        watch = watched(self)
+        self.watch.begin()
         try:
             while not self._stopping:
                 if self._rebuild is not None:
@@ -118,12 +118,11 @@ class FoldLoop:
                     await self._refold()
                     self._refolding = False
                 await self._step()
-                if self.another_log:
-                    raise RuntimeError(f"{self.name} starts anew: {self.another_log}")
+                self.watch.insist()
             self.flush()
             await self.snapshots.stop(self._last_seq)
         finally:
-            watch()
+            self.watch.end()
             self.flush()
             with contextlib.suppress(Exception):
                 await self._reader.close()
@@ -141,6 +140,8 @@ class FoldLoop:
             await asyncio.sleep(min(left, self._tick_s) or AGAIN_S)
         else:
             events = await self._reader.batch(BATCH_MAX, min(left, self._tick_s))
+        if not await self.watch.same():
+            return
         if events:
             failed = self.fold(events)
             if failed is not None:
@@ -379,6 +380,8 @@ class FoldLoop:
 
         while not self._stopping:
             events = await self._reader.batch(BATCH_MAX, 1.0)
+            if not await self.watch.same():
+                break
             if events:
                 count += len(events)
                 failed = self.fold(events)
@@ -398,20 +401,10 @@ class FoldLoop:
         self.building = None
         self._snapshot()
         done, self._rebuild = self._rebuild, None
-        if self._stopping:
+        if self._stopping or self.watch.another:
             done.set_exception(RuntimeError(f"{self.name} was stopped while it folded the log anew"))
             return
-        done.set_result(
-            {
-                "service": self.name,
-                "instance": self.presence.replicas.me if self.presence else "",
-                "events": count,
-                "seconds": round(time.monotonic() - started, 3),
-                "checkpoint": self.projection.checkpoint,
-                "checksum": await asyncio.to_thread(self.projection.checksum_beside),
-                "skipped": [skipped._asdict() for skipped in self.projection.skipped],
-            }
-        )
+        done.set_result(await built(self, count, time.monotonic() - started))
 
     async def status(self) -> dict[str, Any]:
         """See fold_status.py."""

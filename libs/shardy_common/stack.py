@@ -32,8 +32,7 @@ from shardy_common.nkey import NkeyError, ensure_seed
 from shardy_common.patience import Patience, written
 from shardy_common.permissions import OPERATOR, ROLES
 from shardy_common.stack_keys import ensure_keys
-from shardy_common.stack_store import keep_writing
-from shardy_common.stack_words import facts, greeting
+from shardy_common.stack_store import keep_streams, keep_writing
 
 SERVICES = {
     "gateway": "shardy_gateway.main",
@@ -254,11 +253,7 @@ class Stack:
 
     async def _made_and_ready(self) -> None:
         """The streams are made as soon as the server lets us; services wait for them."""
-        told = {**os.environ, **self._env}
-        limits = StreamLimits(
-            int(told.get("SHARDY_LOG_BYTES_MAX", BYTES_MAX)), int(told.get("SHARDY_LOG_EVENTS_MAX", 0))
-        )
-        making = asyncio.create_task(make(self.nats_url, self.stream_replicas, limits, seed_file=self.seed_file()))
+        making = asyncio.create_task(self._make_streams())
         try:
             await self._ready()
             await making
@@ -267,6 +262,15 @@ class Stack:
         finally:
             making.cancel()
             await asyncio.gather(making, return_exceptions=True)
+        keeping = keep_streams(self.processes[self._nodes[0].name], self._make_streams)
+        self._watching.append(asyncio.get_running_loop().create_task(keeping))
+
+    async def _make_streams(self) -> None:
+        told = {**os.environ, **self._env}
+        limits = StreamLimits(
+            int(told.get("SHARDY_LOG_BYTES_MAX", BYTES_MAX)), int(told.get("SHARDY_LOG_EVENTS_MAX", 0))
+        )
+        await make(self.nats_url, self.stream_replicas, limits, seed_file=self.seed_file())
 
     def _start_service(self, service: str) -> None:
         for number in range(self._replicas.get(service, 1)):
@@ -390,29 +394,3 @@ def _prepare_child(nice: int) -> Callable[[], None] | None:
         os.nice(nice)
 
     return arm
-
-
-def up_command(data_dir: Path, host: str, port: int, demo: bool, as_json: bool = False) -> None:
-    """`shardy up`: start, print where and with which key, stay until Ctrl-C. demo allows replicas on one address.
-    as_json: print one line for programs instead."""
-
-    async def stay() -> None:
-        stop = asyncio.Event()
-        for signum in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(signum, stop.set)
-        stack = Stack(data_dir, host=host, port=port, allow_same_address=demo)
-        starting = asyncio.create_task(stack.start())
-        stopped = asyncio.create_task(stop.wait())
-        try:
-            await asyncio.wait({starting, stopped}, return_when=asyncio.FIRST_COMPLETED)
-            if starting.done():
-                await starting
-                print(json.dumps(facts(stack)) if as_json else greeting(stack, demo), flush=True)
-                await stop.wait()
-        finally:
-            starting.cancel()
-            stopped.cancel()
-            await asyncio.gather(starting, stopped, return_exceptions=True)
-            await stack.stop()
-
-    asyncio.run(stay())

@@ -1,17 +1,21 @@
-"""A nats-server whose disk was full takes nothing more, even when there is room again, until it is started anew.
+"""What the supervisor of an embedded nats-server does for its store.
 
-nats-server 2.15 keeps the first write error of a stream's newest block for as long as it lives, and answers no append
-to it. It says so in its log, so its supervisor reads that.
+A nats-server whose disk was full takes nothing more, even when there is room again, until it is started anew: version
+2.15 keeps the first write error of a stream's newest block for as long as it lives, and answers no append to it. It
+says so in its log, so its supervisor reads that. One that comes back without its store needs its streams made again.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Protocol
 
+log = logging.getLogger("shardy.stack")
 SAYS = "failed to store a msg on stream"
 ROOM_BYTES_MIN = 8 * 1024 * 1024  # room for the server's own files, and for some more events than the last one
 LOOK_S = 1.0
@@ -73,3 +77,17 @@ async def keep_writing(server: Server, store: Path) -> None:
             with contextlib.suppress(ProcessLookupError):
                 server.process.terminate()
         await asyncio.sleep(LOOK_S)
+
+
+async def keep_streams(server: Server, make: Callable[[], Awaitable[None]]) -> None:
+    """Make the streams again whenever the server was started anew, for ever: one that came back without its store has
+    none, and services wait for whoever may make them. make does nothing where they are there."""
+    pid = server.pid
+    while True:
+        await asyncio.sleep(LOOK_S)
+        if server.pid and server.pid != pid:
+            pid = server.pid
+            try:
+                await make()
+            except RuntimeError as error:
+                log.error("the log's streams could not be made again: %s", error)

@@ -219,7 +219,7 @@ def test_ctrl_c_leaves_nothing_half_written(run: Run, api: FakeApi, tmp_path: Pa
         [sys.executable, "-m", "shardy_client.cli", "matmul", "a.npy", "b.npy", "-o", "c.npy"],
         stderr=subprocess.PIPE, text=True, env=os.environ | {"SHARDY_URL": api.url},
         # tests that run in the background of a shell ignore SIGINT, and would hand that down
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - it takes no lock
     )  # fmt: skip
     deadline = time.monotonic() + 60
     while "j3" not in api.jobs or ("GET", "/v1/jobs/j3/events") not in api.requests:

@@ -10,7 +10,7 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,13 +18,12 @@ import httpx
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.faults.logs import read_log
 from shardy_client import AsyncMesh, PreExec
 from shardy_common.engine import reference
-from shardy_common.log import JetStreamLog, Recorded, read_all
-from shardy_common.permissions import OPERATOR
+from shardy_common.log import Recorded
 from shardy_common.stack import Stack
 from shardy_common.wire import events as ev
-from shardy_common.wire import subjects
 
 PATIENCE_S = 90.0  # nothing here measures speed: the machine may be busy with other work
 PROGRAM = Path(__file__).with_name("workerproc.py")
@@ -170,25 +169,6 @@ def same(found: NDArray[Any], wanted: NDArray[Any]) -> None:
 
 
 # -- the log ----------------------------------------------------------------------------------------------------------
-
-
-@contextlib.asynccontextmanager
-async def opened_log(stack: Stack, role: str = OPERATOR) -> AsyncIterator[JetStreamLog]:
-    """role: a service, to append what only that one may."""
-    log = await stack.open_log(role=role)
-    try:
-        yield log
-    finally:
-        await log.close()
-
-
-async def read_log(stack: Stack) -> list[Recorded]:
-    """Every event up to now."""
-    async with opened_log(stack) as log:
-        reader = log.read(subjects.STREAM_SUBJECTS, 0)
-        events = [recorded async for recorded in read_all(reader)]
-        await reader.close()
-    return events
 
 
 def of_job(events: list[Recorded], job: str) -> list[Recorded]:

@@ -13,9 +13,10 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
-from meshkit import Workers, api, check_log, int8, of_job, product, read_log, same, until, workers_named
+from meshkit import Workers, api, check_log, int8, of_job, product, same, until, workers_named
 from rawsocket import RawWorker
 
+from bench.faults.logs import read_log
 from shardy_client import AsyncMesh
 from shardy_common.stack import Stack
 from shardy_common.wire import events as ev

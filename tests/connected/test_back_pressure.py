@@ -13,9 +13,10 @@ import httpx
 import numpy as np
 import pytest_asyncio
 from blake3 import blake3
-from meshkit import SLOW, Workers, api, check_log, client, int8, opened_log, product, read_log, same, until
+from meshkit import SLOW, Workers, api, check_log, client, int8, product, same, until
 from rawsocket import Closed, RawWorker
 
+from bench.faults.logs import opened_log, read_log
 from shardy_client import AsyncMesh, Progress
 from shardy_common import ids
 from shardy_common.log import StreamLimits

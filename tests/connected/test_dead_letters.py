@@ -13,9 +13,10 @@ import httpx
 import numpy as np
 import pytest
 import pytest_asyncio
-from meshkit import PATIENCE_S, Workers, api, client, int8, of_job, opened_log, product, read_log, same, until
+from meshkit import PATIENCE_S, Workers, api, client, int8, of_job, product, same, until
 from rawsocket import Closed, RawWorker
 
+from bench.faults.logs import opened_log, read_log
 from shardy_common import limits
 from shardy_common.log import Append, Appended
 from shardy_common.stack import Stack

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from meshkit import Workers, api, client, int8, product, read_log, same, until
+from meshkit import Workers, api, client, int8, product, same, until
 
+from bench.faults.logs import read_log
 from shardy_client import doctor_mesh
 from shardy_common import stack as stacking
 from shardy_common.stack import Stack

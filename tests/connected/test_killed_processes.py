@@ -8,8 +8,9 @@ import re
 
 import numpy as np
 import pytest
-from meshkit import SLOW, Workers, api, check_log, client, int8, opened_log, product, same, until
+from meshkit import SLOW, Workers, api, check_log, client, int8, product, same, until
 
+from bench.faults.logs import opened_log
 from shardy_client import AsyncMesh
 from shardy_client.jobs import AsyncJob
 from shardy_common.stack import SERVICES, Stack

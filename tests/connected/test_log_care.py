@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from meshkit import PATIENCE_S, SLOW, Workers, api, client, int8, opened_log, product, same, until
+from meshkit import PATIENCE_S, SLOW, Workers, api, client, int8, product, same, until
 from test_rebuilt_projections import quiet, seen, works
 
+from bench.faults.logs import opened_log
 from shardy_client import AsyncMesh
 from shardy_client.errors import Refused
 from shardy_common.backup import BackupError, backup, restore

@@ -6,8 +6,9 @@ import asyncio
 
 import numpy as np
 import pytest
-from meshkit import Workers, check_log, float32, int8, of_job, prepared, product, read_log, same
+from meshkit import Workers, check_log, float32, int8, of_job, prepared, product, same
 
+from bench.faults.logs import read_log
 from shardy_client import AsyncMesh, Mesh, PreExec
 from shardy_common.engine import reference
 from shardy_common.stack import Stack

@@ -16,8 +16,9 @@ import httpx
 import numpy as np
 import pytest
 from blake3 import blake3
-from meshkit import Workers, api, client, float32, int8, product, read_log, same
+from meshkit import Workers, api, client, float32, int8, product, same
 
+from bench.faults.logs import read_log
 from shardy_client import AsyncMesh, PreExec
 from shardy_common.receipts import check, check_arrays, load
 from shardy_common.stack import Stack

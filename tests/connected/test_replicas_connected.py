@@ -16,8 +16,9 @@ import httpx
 import numpy as np
 import pytest
 import pytest_asyncio
-from meshkit import PATIENCE_S, SLOW, Workers, api, check_log, int8, opened_log, product, read_log, same, until
+from meshkit import PATIENCE_S, SLOW, Workers, api, check_log, int8, product, same, until
 
+from bench.faults.logs import opened_log, read_log
 from shardy_client import AsyncMesh
 from shardy_common.log import Recorded
 from shardy_common.rebuild import rebuild_command

@@ -8,8 +8,9 @@ from pathlib import Path
 import httpx
 import numpy as np
 from blake3 import blake3
-from meshkit import Workers, api, check_log, client, int8, product, read_log, same, until
+from meshkit import Workers, api, check_log, client, int8, product, same, until
 
+from bench.faults.logs import read_log
 from shardy_common import trust
 from shardy_common.stack import Stack
 from shardy_common.wire import events as ev

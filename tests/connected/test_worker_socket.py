@@ -13,9 +13,10 @@ import pytest
 import pytest_asyncio
 from blake3 import blake3
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from meshkit import Workers, int8, of_job, product, read_log, same, until, workers_named
+from meshkit import Workers, int8, of_job, product, same, until, workers_named
 from rawsocket import RESULTS_TAG, Closed, Header, RawWorker, frame, leaf_of, tree
 
+from bench.faults.logs import read_log
 from shardy_client import AsyncMesh
 from shardy_common.stack import Stack
 from shardy_common.wire import events as ev

@@ -19,7 +19,7 @@ from nats_process import NatsProcess
 from test_projection import TABLES, Counting
 
 from shardy_common import mending
-from shardy_common.log import Append, Appended, JetStreamLog, MemoryLog, Projection, streams
+from shardy_common.log import Append, Appended, JetStreamLog, LogState, MemoryLog, Projection, streams
 from shardy_common.log import snapshots as snapshotting
 from shardy_common.service import FoldLoop
 from shardy_common.wire import events as ev
@@ -260,6 +260,52 @@ async def test_a_projection_of_another_log_is_not_used(tmp_path: Path, caplog: p
         "the file, which the newest snapshot is of, and the other"
     )
     assert await anew(other, tmp_path / "other.db") == rebuilt
+
+
+@pytest.mark.parametrize("lost", [False, True])
+async def test_nothing_is_folded_after_a_break_before_the_log_has_been_compared(tmp_path: Path, lost: bool) -> None:
+    """The log may have lost its end, and gone on with others' events under the same sequences: the reader goes on
+    behind what it took, and sees nothing odd."""
+    told, reactions, now_ms = asyncio.Event(), 0, 1
+
+    class Slow(MemoryLog):
+        async def state(self) -> LogState:
+            await told.wait()
+            return await super().state()
+
+    async def react() -> None:
+        nonlocal reactions
+        reactions += 1
+
+    log = Slow(lambda: now_ms)
+    await written(log, 3)
+    told.set()
+    projection = Projection(tmp_path / "p-0.db", TABLES, version=1)
+    loop = FoldLoop("test", log, projection, Counting, react=react, tick_s=0.01)
+    running = asyncio.create_task(loop.run())
+    await folded(loop, log)
+    told.clear()
+    for call in log.on_break:
+        call()
+    now_ms = 2
+    if lost:
+        del log.events[1:]
+        await written(log, 3, of="instead")
+    else:
+        await written(log, 1, of="more")
+    before = reactions
+    await asyncio.sleep(0.3)
+    assert loop.folded == 3 and not running.done() and reactions <= before + 1, "it waits for the comparison"
+    told.set()
+    if lost:
+        with pytest.raises(RuntimeError, match="starts anew: its event 3 is another one"):
+            await asyncio.wait_for(running, 30)
+        assert loop.folded == 3
+    else:
+        await folded(loop, log)
+        loop.stop()
+        await running
+    projection.close()
 
 
 # -- on a real server -------------------------------------------------------------------------------------------------

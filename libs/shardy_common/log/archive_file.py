@@ -155,7 +155,7 @@ class EpochWriter:
             os.fsync(out.fileno())
         self._temp.unlink()
         os.replace(whole, path)
-        sync_folder(self._folder)
+        sync(self._folder)
         return path, head
 
     def abandon(self) -> None:
@@ -163,9 +163,9 @@ class EpochWriter:
         self._temp.unlink(missing_ok=True)
 
 
-def sync_folder(folder: Path) -> None:
-    """A rename is durable only when its folder is."""
-    fd = os.open(folder, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Write a file through to the disk; or a folder, for a rename is durable only when its folder is."""
+    fd = os.open(path, os.O_RDONLY)
     try:
         os.fsync(fd)
     finally:

@@ -6,7 +6,7 @@ import asyncio
 import secrets
 from collections.abc import Callable, Sequence
 
-from shardy_common.log.types import Append, Appended, Conflict, Full, LogState, Outcome, Recorded
+from shardy_common.log.types import Append, Appended, Conflict, Full, LogState, Outcome, Recorded, Taken
 from shardy_common.wire.events import Event, decode, encode
 
 
@@ -79,6 +79,11 @@ class MemoryReader:
     @property
     def caught_up(self) -> bool:
         return self._at >= len(self._log.events)
+
+    @property
+    def taken(self) -> Taken | None:
+        last = self._log.events[self._at - 1] if 0 < self._at <= len(self._log.events) else None
+        return Taken(last.seq, last.subject, last.at_ms) if last is not None else None
 
     @property
     def behind(self) -> int:

@@ -26,7 +26,7 @@ from shardy_common.log.archive import Archive, Extent, extent_of, missing, neede
 from shardy_common.log.archive_file import Head, Message, records
 from shardy_common.log.client import LogClient, header_value
 from shardy_common.log.clock import LogClock
-from shardy_common.log.types import Recorded, ns_of
+from shardy_common.log.types import Recorded, Taken, ns_of
 from shardy_common.permissions import READERS_MAX, reader_name
 from shardy_common.wire.events import UndecodableEvent, decode
 
@@ -66,6 +66,7 @@ class JetStreamReader:
         self._hole: tuple[int, int] | None = None  # sequences that the stream passed over
         # every sequence is seen, so one that is missing shows
         self._whole = not self._filters or not self._filters_at_server
+        self._last: tuple[bytes, bytes] | None = None  # subject, and time in nanoseconds, of the message at _after
         self._arrived = asyncio.Event()
         self._consumer_seq = 0
         self._news_after = _UNKNOWN  # of this consumer, later messages were appended after it was made
@@ -80,6 +81,11 @@ class JetStreamReader:
     @property
     def caught_up(self) -> bool:
         return not self._broken and self._server_pending == 0 and not self._backlog and self._archived is None
+
+    @property
+    def taken(self) -> Taken | None:
+        """The last message that the stream gave; None before the first. Of what is in the archive none is told."""
+        return Taken(self._after, self._last[0].decode(), int(self._last[1]) // 1_000_000) if self._last else None
 
     @property
     def behind(self) -> int | None:
@@ -152,7 +158,7 @@ class JetStreamReader:
             return
         if self._sub is not None:
             await self._client.unsubscribe_raw(self._sub)
-        after = self._after
+        after, last = self._after, self._last
         self._number = (self._number + 1) % READERS_MAX
         self._consumer = reader_name(self._client.role, self._number)
         deliver = f"_DELIVER.{self._client.role}.{secrets.token_hex(8)}"
@@ -186,7 +192,7 @@ class JetStreamReader:
             extent = extent_of(await self._info())
         except (NatsError, TimeoutError, OSError):
             self._backlog.clear()  # what came already may stand behind what was archived
-            self._after, self._broken = after, True
+            self._after, self._last, self._broken = after, last, True
             await asyncio.sleep(0.1)
             return
         answer = json.loads(reply.data)
@@ -200,6 +206,7 @@ class JetStreamReader:
             ns_of(answer["created"]) // 1_000_000, time.monotonic()
         )  # the last event may be old: this is now
         if extent.through > after and needed(self._filters):
+            self._last = last
             await self._turn_to_archive(after, extent)
             return
         if self._consumer_seq == 0:  # messages that came already know better what is left
@@ -269,6 +276,7 @@ class JetStreamReader:
             self._arrived.set()
             return
         self._after = seq
+        self._last = subject, token[7]
         self._server_pending = int(token[8])
         if consumer_seq > self._news_after:
             self._clock.heard(int(token[7]) // 1_000_000, self._heard)

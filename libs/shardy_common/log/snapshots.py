@@ -16,6 +16,8 @@ import sqlite3
 from pathlib import Path
 from typing import NamedTuple
 
+from shardy_common.log.archive_file import sync
+
 SNAPSHOT_EVENTS = 200_000  # events after which a further one is made
 STOP_EVENTS = 20_000  # after which one is made at a clean stop
 KEPT = 2
@@ -50,7 +52,7 @@ def take(projection: Path) -> int:
             source.execute("VACUUM INTO ?", (str(aside),))
         with contextlib.closing(sqlite3.connect(aside)) as copy:
             checkpoint = int(copy.execute("SELECT checkpoint FROM _meta").fetchone()[0])
-        _synced(aside)
+        sync(aside)
         os.replace(aside, projection.with_name(f"{projection.stem}.snapshot-{checkpoint}.db"))
     finally:
         aside.unlink(missing_ok=True)
@@ -72,14 +74,6 @@ def unfit(path: Path, version: int) -> str:
     except sqlite3.DatabaseError as error:
         return f"it is damaged: {error}"
     return "" if said == "ok" else f"it is damaged: {' '.join(str(said).split())[:200]}"
-
-
-def _synced(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 class Snapshots:

@@ -69,6 +69,14 @@ class Recorded(msgspec.Struct):
     error: str = ""
 
 
+class Taken(msgspec.Struct, frozen=True):
+    """Where a reader stands: the message of the log that it took last, whether its filters wanted it or not."""
+
+    seq: int
+    subject: str
+    at_ms: int
+
+
 class LogState(msgspec.Struct, frozen=True):
     """identity: of this very log: one that was made anew under the same name has another. It survives restarts, a
     restored store and a purge of the oldest events. first_seq: of the oldest event that is kept; at_ms: its time, 0
