@@ -57,7 +57,9 @@ class Follower:
                 self.came += [(time.monotonic(), r) for r in await reader.batch(1_000, 1.0)]
 
     def verdicts(self, since_s: float = 0.0) -> list[tuple[float, Recorded]]:
-        """Verified tasks that came after a time."""
+        """Verified tasks that came after a time. What ended the reading, if it ended."""
+        if self._task is not None and self._task.done():
+            self._task.result()
         return [(at, r) for at, r in self.came if at > since_s and isinstance(r.event, ev.TaskVerified)]
 
 

@@ -87,6 +87,26 @@ class Looks:
         """Close a dead letter for good, saying why (operate)."""
         return self._home.run(self._mesh.discard(entry, reason))
 
+    def log(
+        self,
+        limit: int = 100,
+        after: int | None = None,
+        before: int | None = None,
+        since_ms: int | None = None,
+        until_ms: int | None = None,
+        **wanted: str | None,
+    ) -> Answer:
+        """Events, newest first, or those after a sequence, oldest first (operate)."""
+        return self._home.run(self._mesh.log(limit, after, before, since_ms, until_ms, **wanted))
+
+    def follow_log(self, after: int | None = None, **wanted: str | None) -> Iterator[dict[str, Any]]:
+        """Every event from now on, or after a sequence (operate), without end."""
+        return self._home.iterate(self._mesh.follow_log(after, **wanted))
+
+    def story(self, task: str) -> Answer:
+        """What happened to a task, in order, and why (operate)."""
+        return self._home.run(self._mesh.story(task))
+
     def keys(self, limit: int = 100, after: str | None = None) -> Answer:
         """The API keys, without their secrets (operate)."""
         return self._home.run(self._mesh.keys(limit, after))

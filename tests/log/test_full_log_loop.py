@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from shardy_common import service
+from shardy_common import pace
 from shardy_common.log import Append, MemoryLog, Projection, Recorded, Table
 from shardy_common.service import FoldLoop
 from shardy_common.wire import events as ev
@@ -35,7 +35,7 @@ class Wants:
 
 
 async def test_nothing_is_lost_and_a_full_log_is_not_flooded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(service, "FULL_S", 0.05)
+    monkeypatch.setattr(pace, "FULL_S", 0.05)
     log, core = MemoryLog(lambda: 1_000, events_max=1), Wants()
     await log.append([Append(ev.JobFailed("before", "x"), "before")])
 
@@ -56,12 +56,12 @@ async def test_nothing_is_lost_and_a_full_log_is_not_flooded(monkeypatch: pytest
         async with asyncio.timeout(30):
             while core.asked < 4:  # 0.05, 0.1 and 0.2 s apart, where a tick is a thousandth
                 await asyncio.sleep(0.01)
-        assert all(refused) and core.seen == [1] and loop._fulls >= 3
+        assert all(refused) and core.seen == [1] and loop.pace.fulls >= 3
         log.events_max = 0
         async with asyncio.timeout(30):
             while core.seen != [1, 2]:
                 await asyncio.sleep(0.01)
-        assert core.asked <= 7 and loop._fulls == 0 and refused[-1] is False
+        assert core.asked <= 7 and loop.pace.fulls == 0 and refused[-1] is False
     finally:
         loop.stop()
         await running

@@ -36,7 +36,7 @@ def void_tasks_are_handed_out(patch: Patch) -> None:
     patch.setitem(views_handlers, ev.TaskCreated, fold)
 
 
-@planted("gateway/views", kind="failing", seeds=150)
+@planted("gateway/views", kind="failing", seeds=600)
 def late_verdicts_are_credited(patch: Patch) -> None:
     """A verdict on a task that its job's end had dropped pays its workers all the same."""
 

@@ -29,6 +29,7 @@ from shardy_common.wire import subjects
 FOUND_MAX = 10_000
 WAITING_WORDS_S = 30.0  # how often it is said that a stream is waited for
 IN_USE = 10058  # a stream of this name is there
+NOT_FOUND = 10059
 _NO_PEERS = 10005  # the nodes of a cluster come one after another
 log = logging.getLogger("shardy.log")
 
@@ -195,27 +196,34 @@ class JetStreamLog:
     async def make_stream(self, config: dict[str, Any], managed: tuple[str, ...] = ()) -> None:
         """Make a stream if it is missing, however long that takes; one that is there takes the subjects that it lacks,
         as many copies as it should have, and the fields in `managed`."""
+        said = -WAITING_WORDS_S
         while True:
-            reply = await self._ask(f"STREAM.CREATE.{config['name']}", config)
-            error = reply.get("error")
-            if error is None:
-                return
-            if error.get("err_code") == IN_USE:  # it is there already, perhaps of an earlier version
-                if await self._update(config, managed):
+            # asked first: a server whose disk is nearly full refuses to make even a stream that is there already
+            reply = await self._ask(f"STREAM.INFO.{config['name']}")
+            error = reply.get("error", {})
+            if error.get("err_code") == NOT_FOUND:
+                error = (await self._ask(f"STREAM.CREATE.{config['name']}", config)).get("error")
+                if error is None:
                     return
+            if not error:
+                if await self._update(reply["config"], config, managed):
+                    return
+            elif error.get("err_code") == IN_USE:  # another has made it just now
+                continue
             elif error.get("err_code") in OUT_OF_STORAGE and config.get("max_bytes", 0) > BYTES_MIN:
                 config = {**config, "max_bytes": max(config["max_bytes"] // 2, BYTES_MIN)}
                 log.warning("nats-server has no room for so large a log: trying %d bytes", config["max_bytes"])
-            elif error.get("code") == 503 or error.get("err_code") == _NO_PEERS:
+            elif error.get("code") == 503 or error.get("err_code") in (_NO_PEERS, *OUT_OF_STORAGE):
+                if error.get("err_code") in OUT_OF_STORAGE and time.monotonic() - said > WAITING_WORDS_S:
+                    said = time.monotonic()
+                    words = "nats-server has no room for a log of %d bytes: free some of its disk, or set %s lower"
+                    log.warning(words, config.get("max_bytes", 0), "SHARDY_LOG_BYTES_MAX")
                 await asyncio.sleep(0.2)
             else:
                 raise RuntimeError(f"the log refused to make its stream: {error.get('description')}")
 
-    async def _update(self, config: dict[str, Any], managed: tuple[str, ...]) -> bool:
+    async def _update(self, have: dict[str, Any], config: dict[str, Any], managed: tuple[str, ...]) -> bool:
         """Let a stream that an earlier version made, or other settings, be as this one. False: ask again."""
-        have = (await self._ask(f"STREAM.INFO.{config['name']}")).get("config")
-        if not have:
-            return False
         wanted = updated(have, config, managed)
         if wanted is None:
             return True
