@@ -20,7 +20,7 @@ from bench.faults.mesh import ENV, Mesh, until
 from shardy_common.stack import Stack
 
 WATCHED = ("gateway", "matchmaker", "quorum", "dlq", "nats-server")
-SPARED = ("gateway", "matchmaker", "quorum", "dlq")  # of kills, in the second half
+SPARED = ("gateway", "matchmaker", "quorum", "dlq", "nats-server")  # of kills, in the second half
 SAMPLE_S = 1.0
 PAUSE_S = (1.0, 5.0)  # between two faults
 FROZEN_S = (0.3, 5.0)

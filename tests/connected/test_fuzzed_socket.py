@@ -8,8 +8,10 @@ nobody is called a fraud.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -25,6 +27,7 @@ from shardy_common.stack import Stack
 SENSELESS, BROKEN = 98_000, 2_000
 FUZZERS = 4
 FRAMES_PER_S = 1_500  # of one socket: the limit is 2,000, and result frames, which are every tenth, count four times
+PART_S_MAX = 90.0
 GROWTH_BYTES_MAX = 48 << 20
 WORDS = ("", "x", "💥", "a.b.*.>", "-", "none-0", "x" * 300, "j0-0-0-000000-0", "../../etc", "%00")
 
@@ -96,8 +99,9 @@ def broken(rng: Random) -> bytes:
     return rng.randbytes(rng.randrange(200))
 
 
-async def fuzz(raw: RawWorker, rng: Random, frames: int) -> None:
-    """Send frames at a pace that is allowed, and give real leases back as soon as they come."""
+async def fuzz(raw: RawWorker, rng: Random, frames: int, enough: Callable[[], bool]) -> None:
+    """Send so many frames, and more until it is enough, at a pace that is allowed, and give real leases back as soon as
+    they come."""
     started = time.monotonic()
 
     async def listen() -> None:
@@ -108,7 +112,9 @@ async def fuzz(raw: RawWorker, rng: Random, frames: int) -> None:
                     await raw.send({"t": "failed", "lease": lease, "code": "oom", "message": "no room"})
 
     listening = asyncio.create_task(listen())
-    for sent in range(frames):
+    for sent in itertools.count():
+        if sent >= frames and enough():
+            break
         await raw.raw(senseless(rng, raw))
         ahead = sent / FRAMES_PER_S - (time.monotonic() - started)
         if ahead > 0.01:
@@ -156,14 +162,21 @@ async def test_a_fuzzed_socket(tmp_path: Path) -> None:
             gateway = stack.processes["gateway"]
             sizes = []
             for part in range(4):
-                before = done
+                before, ends_s = done, time.monotonic() + PART_S_MAX
+
+                def enough(before: int = before, ends_s: float = ends_s) -> bool:
+                    """Honest jobs have ended beside the noise: how many in a second says more of the machine."""
+                    return done > before + 1 or working.done() or time.monotonic() > ends_s
+
                 await asyncio.gather(
-                    *(fuzz(raw, Random(f"{part} {i}"), SENSELESS // FUZZERS // 4) for i, raw in enumerate(fuzzers)),
+                    *(
+                        fuzz(raw, Random(f"{part} {i}"), SENSELESS // FUZZERS // 4, enough)
+                        for i, raw in enumerate(fuzzers)
+                    ),
                     break_the_form(stack, Random(part), BROKEN // 4, codes),
                 )
                 sizes.append(rss_bytes(gateway.pid))
                 assert not working.done(), f"honest work failed: {working.exception()}"
-                # a count for each part: how many there are in all says more about the machine
                 assert done > before + 1, f"{done - before} honest jobs ended in part {part} of the fuzzing"
             working.cancel()
             for raw in fuzzers:
