@@ -190,6 +190,7 @@ class Door:
             before.close(CloseSession(4409, "the same key joined again"))
         self.hub.sessions[session.worker] = session
         self.hub.remember(session, joined.held)
+        session.announced = True
         await self._record(joined, f"join/{session.id}")
         try:
             async with asyncio.timeout(HANDSHAKE_S):
@@ -257,7 +258,7 @@ class Door:
         self.tokens.pop(session.token, None)
         if self.hub.sessions.get(session.worker) is session:
             del self.hub.sessions[session.worker]
-        if session.tiered.done() and not session.tiered.cancelled():
+        if session.announced:
             await self._record(ev.WorkerLeft(session.worker, session.id, "dropped"), f"left/{session.id}", tries=3)
 
     async def _record(self, event: ev.Event, msg_id: str, tries: int = 40) -> None:

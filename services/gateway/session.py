@@ -40,14 +40,15 @@ class CloseSession(Exception):
 class Session:
     __slots__ = (
         "_budget", "_budget_at", "_carried", "_early", "_early_bytes", "_gone", "_operands", "_out", "_out_bytes",
-        "_queued", "_sender", "_uploads", "address", "agent", "closing", "held_back", "id", "joined_seq", "key",
-        "said_goodbye", "seen", "sending_since", "socket", "tiered", "token", "worker",
+        "_queued", "_sender", "_uploads", "address", "agent", "announced", "closing", "held_back", "id", "joined_seq",
+        "key", "said_goodbye", "seen", "sending_since", "socket", "tiered", "token", "worker",
     )  # fmt: skip
 
     def __init__(self, socket: WebSocket, session_id: str, worker: str, address: str, agent: str, token: str) -> None:
         self.socket, self.id, self.worker, self.address, self.agent = socket, session_id, worker, address, agent
         self.token = token
         self.key = b""  # the public key that it greeted with
+        self.announced = False  # the log was told that it joined, so it must be told that it left
         self.tiered: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self.seen = time.monotonic()
         self.joined_seq = 0  # where its join stands in the log, once that has been read back
