@@ -1,7 +1,7 @@
 #!/bin/sh
-# deploy/backup.sh FOLDER: the mesh's log and blobs (volumes.tar) and deploy/secrets (secrets.tar). The containers of
-# docker-compose.yml are stopped meanwhile, and started again whatever happens: what nobody writes is copied as it is.
-# Workers keep their results and come back. Projections are left out: they are folded from the log.
+# deploy/backup.sh FOLDER: the mesh's log, archive and blobs (volumes.tar) and deploy/secrets (secrets.tar). The
+# containers of docker-compose.yml are stopped meanwhile, and started again whatever happens: what nobody writes is
+# copied as it is. Workers keep their results and come back. Projections are left out: they are folded from the log.
 set -eu
 [ $# -eq 1 ] || { sed -n 2,4p "$0"; exit 2; }
 mkdir -p "$1"

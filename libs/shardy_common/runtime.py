@@ -1,4 +1,5 @@
-"""The log of a mesh of `shardy up`, for commands on its machine: of the one that runs, or of a folder where none does.
+"""The log of a mesh, for commands on its machine or in a container beside its services: of the one that runs, or of a
+folder where none does.
 
 All that such a command must know to be let in stands here.
 """
@@ -8,11 +9,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 from nats.errors import Error as NatsError
 
+from shardy_common.config import Settings
 from shardy_common.log import JetStreamLog
 from shardy_common.log.client import LogClient, connect
 from shardy_common.stack import Stack, StackError, _prepare_child
@@ -31,16 +34,19 @@ def runtime_of(data_dir: Path) -> dict[str, str]:
 
 @contextlib.asynccontextmanager
 async def running_log(data_dir: Path, stream: str = subjects.STREAM) -> AsyncIterator[JetStreamLog]:
-    """The log of the mesh that runs, with its archive."""
-    runtime = runtime_of(data_dir)
+    """The log of the mesh that runs, with its archive. SHARDY_NATS_URL names one that `shardy up` does not run."""
+    if (url := os.environ.get("SHARDY_NATS_URL")) and not (Path(data_dir) / "runtime.json").exists():
+        settings = Settings(data_dir=data_dir)
+        access, archive = settings.access, settings.archive_path
+    else:
+        runtime = runtime_of(data_dir)
+        url, seed = runtime["nats_url"], runtime.get("seed_file")
+        access, archive = {"seed_file": Path(seed) if seed else None}, Path(data_dir) / "archive"
     try:
-        seed = runtime.get("seed_file")
-        client = await connect(
-            runtime["nats_url"], name="command", seed_file=Path(seed) if seed else None, reconnect=False
-        )
+        client = await connect(url, name="command", reconnect=False, **access)
     except (NatsError, OSError) as error:
         raise StackError(f"the log of the stack on {data_dir} does not answer ({error}): is it running?") from None
-    log = JetStreamLog(client, stream, Path(data_dir) / "archive")
+    log = JetStreamLog(client, stream, archive)
     try:
         yield log
     finally:

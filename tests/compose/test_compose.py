@@ -5,6 +5,7 @@ The tests need each other: one mesh is built, started, used, scaled, broken, upg
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,6 +33,7 @@ pytestmark = [
 SCALED = {"gateway": 2, "matchmaker": 2, "quorum": 2}
 SCALE = " ".join(f"--scale {service}={count}" for service, count in SCALED.items())
 PRE = PreExec(-1.0, 1.0, scale="row")
+ARCHIVE = "docker compose run --rm care shardy log archive --older-than 30d"
 
 
 @pytest.fixture(scope="module")
@@ -231,6 +233,10 @@ def test_a_backup_brings_everything_back(mesh: Composed, rng: np.random.Generato
         job = client.submit_matmul(a, b, task_rows=4)
         job.wait(timeout_s=120)
         before = job.status()
+    # all jobs have ended, and this one's events go too: what is restored below is folded from the archive
+    report = json.loads(mesh.sh(f"{ARCHIVE.replace('30d', '0s')} --keep-events 0 --json"))
+    assert report["archived"] > 100 and report["purged"] > 0 and not report["waiting"], report
+    assert "nothing to archive" in mesh.sh(ARCHIVE)
     mesh.sh("deploy/backup.sh backup")
     key = mesh.key()
     refused = mesh.sh("deploy/restore.sh backup 2>&1", check=False)

@@ -53,7 +53,7 @@ def test_only_the_gateway_is_published_and_on_loopback() -> None:
 def test_every_container_that_stays_has_limits() -> None:
     services = re.split(r"(?m)^  (?=[a-z-]+:$)", COMPOSE.partition("\nservices:\n")[2].partition("\nnetworks:")[0])[1:]
     names = {text.partition(":")[0]: text for text in services}
-    assert set(SERVICES) | {"nats", "worker", "owner", "streams"} == set(names)
+    assert set(SERVICES) | {"nats", "worker", "owner", "streams", "care"} == set(names)
     small = re.search(r"x-small: &small (.*)", COMPOSE)
     assert small is not None
     for name, text in names.items():
@@ -64,7 +64,7 @@ def test_every_container_that_stays_has_limits() -> None:
 
 def test_each_container_has_the_key_of_its_own_service_only() -> None:
     given = dict(re.findall(r"(?m)^  ([a-z-]+):\n(?:    .*\n)*?    secrets: \[nats_ca, \{ source: nkey_(\w+)", COMPOSE))
-    assert given == {**{name: name.replace("-", "_") for name in SERVICES}, "streams": OPERATOR}
+    assert given == {**{name: name.replace("-", "_") for name in SERVICES}, "streams": OPERATOR, "care": OPERATOR}
     assert len(re.findall(r"source: nkey_", COMPOSE)) == len(given)
     files = dict(re.findall(r"(?m)^  nkey_(\w+): \{ file: ./deploy/secrets/nkeys/([a-z-]+).seed \}$", COMPOSE))
     assert files == {role.replace("-", "_"): role for role in ROLES}
@@ -72,7 +72,7 @@ def test_each_container_has_the_key_of_its_own_service_only() -> None:
 
 def test_the_cluster_changes_every_service_that_reads_the_log() -> None:
     overlay = (ROOT / "deploy/compose.cluster.yml").read_text(encoding="utf-8")
-    assert set(re.findall(r"(?m)^  ([a-z-]+): \*log$", overlay)) == {*SERVICES, "streams"}
+    assert set(re.findall(r"(?m)^  ([a-z-]+): \*log$", overlay)) == {*SERVICES, "streams", "care"}
     nodes = re.findall(r"(?m)^  (nats[-0-9]*):$", overlay)
     assert nodes == ["nats", "nats-1", "nats-2"]
     routes = (ROOT / "deploy/nats-cluster.conf").read_text(encoding="utf-8")
