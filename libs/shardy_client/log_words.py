@@ -58,19 +58,35 @@ def _tile(data: Data) -> str:
     return f"rows {row0}–{row0 + rows - 1}, columns {col0}–{col0 + cols - 1}"
 
 
+def _many_created(data: Data) -> str:
+    tasks = data["tasks"]  # arrays: id, tile, leases
+    leases = [lease for _, _, leases, *_ in tasks for lease in leases]
+    return f"{len(tasks)} tasks to {', '.join(dict.fromkeys(_end(lease['worker']) for lease in leases))}"
+
+
+def _result(data: Data) -> str:
+    return f"{_digest(data)} of {_end(data['worker'])}, {data['size']} bytes in {data['ms']:.0f} ms"
+
+
+def _many_results(data: Data) -> str:
+    frames = data["frames"]  # arrays: worker, signature, leaves, results
+    workers = ", ".join(dict.fromkeys(_end(worker) for worker, *_ in frames))
+    return f"{sum(len(results) for *_, results in frames)} results of {workers}"
+
+
 _WORDS: dict[str, Callable[[Data], str]] = {
     "job.submitted": lambda d: f"{d['spec']['kind']}, policy {d['spec']['policy']}, by {d['requester']}",
     "job.completed": lambda d: f"{d['cells']} cells in {d['tasks']} tasks",
     "job.failed": lambda d: str(d["cause"]),
     "job.cancelled": lambda d: f"by {d['by']}",
     "job.reopened": lambda d: f"through letter {d['entry']}, {len(d['tasks'])} tiles missing",
-    "task.created": lambda d: f"{_tile(d)} to {_leases(d)}",
+    "task.created": lambda d: _many_created(d) if "tasks" in d else f"{_tile(d)} to {_leases(d)}",
     "task.assigned": lambda d: f"{d['cause']}: to {_leases(d)}",
     "task.expired": lambda d: f"{d['cause']}: {len(d['leases'])} leases",
     "task.disputed": lambda d: f"{len(d['votes'])} different results, {d['need']} more wanted",
     "task.verified": lambda d: f"{d['method']}: {_digest(d)} of {', '.join(map(_end, d['workers']))}",
     "task.unresolved": lambda d: str(d["cause"]),
-    "result.submitted": lambda d: f"{_digest(d)} of {_end(d['worker'])}, {d['size']} bytes in {d['ms']:.0f} ms",
+    "result.submitted": lambda d: _many_results(d) if "frames" in d else _result(d),
     "result.failed": lambda d: f"{d['code']} by {_end(d['worker'])} {d['message']}",
     "fraud.detected": lambda d: f"{_end(d['worker'])}: {_digest(d)} is wrong in row {d['row']} ({d['method']})",
     "worker.joined": lambda d: f"{d['agent']} at {d['gateway']}, {d['probe']['gops']:g} GOPS",

@@ -30,6 +30,11 @@ def task_id(job_id: str, col0: int, row0: int, tag: int) -> str:
     return f"{job_id}-{col0}-{row0}-{tag:06x}"
 
 
+def job_of(task: str) -> str:
+    """The job that a task is of, by its id."""
+    return task.partition("-")[0]
+
+
 def lease_id(task: str, attempt: int) -> str:
     return f"{task}-{attempt}"
 

@@ -22,6 +22,7 @@ from shardy_common.backup import manifest_of, put_back
 from shardy_common.log import Append, ArchiveError, Conflict, JetStreamLog, LogState, Outcome, Projection, Recorded
 from shardy_common.log.archive import Archive, Extent
 from shardy_common.log.client import LogClient
+from shardy_common.log.packs import unpack
 from shardy_common.log.reader import _Archived, recorded
 from shardy_common.runtime import running_log
 from shardy_common.service import FoldLoop
@@ -155,7 +156,7 @@ class FolderReader:
         messages = await self._archived.take(max_events)
         if not messages:
             self._archived = None
-        return [recorded(message) for message in messages]
+        return [event for message in messages for event in unpack(recorded(message))]
 
     async def close(self) -> None:
         self._archived = None

@@ -64,12 +64,14 @@ class Beside:
 
 
 async def history_of(event_log: Any, task: str) -> list[Recorded]:
+    """The events of a task; those that were told in messages of many are in the messages of its job."""
     found: list[Recorded] = []
     for filtered in evidence.history_filters(task):
         reader = event_log.read([filtered], 0)
         try:
             async for recorded in read_all(reader):
-                found.append(recorded)
+                if getattr(recorded.event, "task", task) == task:
+                    found.append(recorded)
                 if len(found) >= evidence.EVENTS_MAX:
                     break
         finally:

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from shardy_common import ids
 from shardy_common.log import Recorded
 from shardy_common.wire import events as ev
 from shardy_common.wire import subjects
@@ -17,7 +18,9 @@ MESSAGE_CHARS_MAX = 120
 
 def history_filters(task: str) -> tuple[str, ...]:
     """Subjects with everything that happened to a task."""
-    return (subjects.of_entity("task", task), subjects.of_entity("result", task), subjects.of_entity("fraud", task))
+    own = tuple(subjects.of_entity(entity, task) for entity in ("task", "result", "fraud"))
+    job = ids.job_of(task)
+    return (*own, subjects.subject(ev.TaskCreated.name, job), subjects.subject(ev.ResultSubmitted.name, job))
 
 
 def of_task(history: Iterable[Recorded], before: int) -> dict[str, str]:

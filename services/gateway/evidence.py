@@ -19,6 +19,12 @@ if TYPE_CHECKING:
     from shardy_gateway.shapes import TaskView
 
 ANSWERS_PER_READ = 4_096
+PARTS = 128  # places of one sequence: a message of the log holds fewer events (log/packs.py)
+
+
+def place_of(recorded: Recorded) -> int:
+    """Where an event stands, other than all others: several share a sequence."""
+    return recorded.seq * PARTS + recorded.part
 
 
 class Answer(msgspec.Struct, array_like=True):
@@ -51,7 +57,7 @@ class Answers(SideFold):
     """
 
     tables = [
-        Table("answers", {"seq": int, "lease": str, "body": bytes}),
+        Table("answers", {"place": int, "lease": str, "body": bytes}),
         Table("machines", {"session": str, "body": bytes}),
         Table("sessions", {"worker": str, "session": str}),
     ]
@@ -71,10 +77,11 @@ class Answers(SideFold):
         self._session_of = dict(projection.rows("SELECT worker, session FROM sessions"))
         since = min((task.seq for task in self._tasks.values()), default=None)
         if since is not None:
-            for seq, lease in projection.rows("SELECT seq, lease FROM answers WHERE seq > ?", (since,)):
+            sql = "SELECT place, lease FROM answers WHERE place > ?"
+            for place, lease in projection.rows(sql, (since * PARTS,)):
                 task = self._tasks.get(lease.rpartition("-")[0])
                 if task is not None and lease in task.leases:
-                    task.answers[task.leases[lease]] = seq
+                    task.answers[task.leases[lease]] = place
 
     def evolve(self, recorded: Recorded) -> None:
         event = recorded.event
@@ -82,10 +89,10 @@ class Answers(SideFold):
             task, worker = self._tasks.get(event.task), event.worker
             if task is None or worker in task.answers or task.leases.get(event.lease) != worker:
                 return
-            task.answers[worker] = recorded.seq
+            place = task.answers[worker] = place_of(recorded)
             sig, batch = bytes.fromhex(event.sig), bytes.fromhex(event.batch)
             body = _pack((self._session_of.get(worker, ""), sig, batch, event.index))
-            self._answers.append((recorded.seq, event.lease, body))
+            self._answers.append((place, event.lease, body))
         elif isinstance(event, ev.WorkerJoined):
             self._session_of[event.worker] = event.session
             self._moved.add(event.worker)
@@ -107,9 +114,9 @@ class Answers(SideFold):
         for start in range(0, len(places), ANSWERS_PER_READ):
             some = places[start : start + ANSWERS_PER_READ]
             rows = self.projection.rows(
-                f"SELECT seq, lease, body FROM answers WHERE seq IN ({','.join('?' * len(some))})", some
+                f"SELECT place, lease, body FROM answers WHERE place IN ({','.join('?' * len(some))})", some
             )
-            found.update((seq, (lease, _answer(body))) for seq, lease, body in rows)
+            found.update((place, (lease, _answer(body))) for place, lease, body in rows)
         return found
 
     def machine(self, session: str) -> Machine | None:

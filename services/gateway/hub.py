@@ -18,6 +18,7 @@ from blake3 import blake3
 from shardy_common import kinds, limits
 from shardy_common.blobs import DirectoryStore, MissingBlob
 from shardy_common.log import Append, Appended, Full, JetStreamLog
+from shardy_common.log.packs import pack
 from shardy_common.wire import events as ev
 from shardy_gateway.inbox import Inbox
 from shardy_gateway.outbox import Outbox
@@ -36,6 +37,8 @@ CANCELS_PER_FRAME_MAX = 4_096  # after a rebuild all of the past is called back 
 RESULT_BATCH_MAX = 4_000
 RESULT_BATCH_BYTES = 64 * 1024 * 1024
 GIVEN_BACK_MAX = 10_000
+IN_THE_LOG_MAX = 20_000
+ACCEPTED = "accepted"
 BUSY_RESULTS = 8
 REST_S = 0.003
 LOADED_RESULTS = 64
@@ -66,6 +69,8 @@ class Hub:
         self._slices: dict[tuple[str, int, int], bytes] = {}
         self._slices_bytes = 0
         self._given_back: dict[str, None] = {}  # leases whose malformed result is recorded, the latest of them
+        self._on_their_way: dict[str, Session] = {}  # leases whose result is being recorded → who is to hear of it
+        self._in_the_log: dict[str, None] = {}  # leases whose result this gateway has recorded, the latest of them
         self.results_accepted = 0
 
     # -- leases out -----------------------------------------------------------------------------------------------
@@ -216,6 +221,11 @@ class Hub:
             return "late" if self.views.task_state(task_id) == "ended" else "unknown"
         if task.leases.get(lease_id) != session.worker:
             return "unknown"
+        if lease_id in self._in_the_log:
+            return ACCEPTED
+        if lease_id in self._on_their_way:  # sent again, by a worker that has come back, perhaps
+            self._on_their_way[lease_id] = session
+            return ""
         job = self.views.jobs[task.job]
         digest, size, segment = result.get("digest"), result.get("len"), result.get("s")
         expected = kinds.KINDS[job.spec.kind].result_bytes(job.spec, task.tile.rows, task.tile.cols)
@@ -247,6 +257,7 @@ class Hub:
             signed.batch,
             index,
         )
+        self._on_their_way[lease_id] = session
         self._put(
             Incoming(session, event, lease_id, f"result/{lease_id}", job.trace, data, event.digest, signed.leaves)
         )
@@ -327,26 +338,37 @@ class Hub:
         return True
 
     async def _append(self, batch: list[Incoming]) -> None:
-        waiting = batch
+        messages, which = pack([Append(i.event, i.msg_id, trace=i.trace) for i in batch])
+        inside: list[list[Incoming]] = [[] for _ in messages]
+        for item, number in zip(batch, which, strict=True):
+            inside[number].append(item)
+        waiting = list(zip(messages, inside, strict=True))
         for attempt in range(1_000_000):  # bounded by the queue's limit and the workers' patience, not by a count
-            outcomes = await self.log.append([Append(i.event, i.msg_id, trace=i.trace) for i in waiting])
-            acks: dict[str, tuple[Session, list[list[str]]]] = {}
-            again: list[Incoming] = []
-            for item, outcome in zip(waiting, outcomes, strict=True):
-                if not isinstance(outcome, Appended):
-                    again.append(item)
-                elif isinstance(item.event, ev.ResultSubmitted):
-                    self.results_accepted += 1
-                    item.session.recorded(item.lease)
-                    acks.setdefault(item.session.id, (item.session, []))[1].append([item.lease, "accepted"])
-            for session, entries in acks.values():
-                session.send({"t": "ack", "acks": entries})
-            if not again:
+            outcomes = await self.log.append([message for message, _ in waiting])
+            recorded = [item for (_, items), o in zip(waiting, outcomes, strict=True) if isinstance(o, Appended)
+                        for item in items]  # fmt: skip
+            self._recorded(recorded)
+            waiting = [one for one, o in zip(waiting, outcomes, strict=True) if not isinstance(o, Appended)]
+            if not waiting:
                 return
             if attempt == 0 and any(isinstance(outcome, Full) for outcome in outcomes):
-                log.error("the log is full: %d results wait for room", len(again))
-            waiting = again
+                log.error("the log is full: %d results wait for room", sum(len(items) for _, items in waiting))
             await asyncio.sleep(min(0.1 * 2**attempt, 2.0))
+
+    def _recorded(self, items: list[Incoming]) -> None:
+        """They are durable: whoever waits for that hears of it."""
+        acks: dict[str, tuple[Session, list[list[str]]]] = {}
+        for item in items:
+            if isinstance(item.event, ev.ResultSubmitted):
+                self.results_accepted += 1
+                item.session.recorded(item.lease)
+                session = self._on_their_way.pop(item.lease, item.session)
+                self._in_the_log[item.lease] = None
+                acks.setdefault(session.id, (session, []))[1].append([item.lease, ACCEPTED])
+        for session, entries in acks.values():
+            session.send({"t": "ack", "acks": entries})
+        while len(self._in_the_log) > IN_THE_LOG_MAX:
+            self._in_the_log.pop(next(iter(self._in_the_log)))
 
 
 def _spans(spans: Any) -> dict[str, float]:

@@ -14,6 +14,7 @@ from shardy_common.log import ArchiveError, JetStreamLog, Recorded
 from shardy_common.log.archive import Extent, extent_of
 from shardy_common.log.archive_file import Message
 from shardy_common.log.direct import BATCH_MAX, direct
+from shardy_common.log.packs import unpack
 from shardy_common.log.reader import recorded, takes
 from shardy_common.wire import events as ev
 from shardy_common.wire import subjects
@@ -24,6 +25,8 @@ PATTERN_CHARS_MAX = 200
 BYTES_SHOWN_MAX = 512  # of a payload that is no event
 STORY_EVENTS_MAX = 2_000
 STORY_ARCHIVED_MAX = 2_000_000  # archived events that are looked through for one task
+PACKS_MAX = 100_000  # messages with many events of a job that are looked through for one task
+PACKS_AT_ONCE = 100
 LOOKBACK = 100_000  # events before a task began, in which its devices' sessions are looked for
 NAMES = frozenset(kind.name for kind in ev.EVENT_TYPES)
 
@@ -165,6 +168,20 @@ async def of_subject(log: JetStreamLog, pattern: str, after: int = 0, most: int 
     return found[:most]
 
 
+async def packed_with(log: JetStreamLog, event: str, task: str, job: str, after: int, most: int) -> list[Message]:
+    """Messages with many events of the job, of which one is the task's; at most so many, the oldest first."""
+    found: list[Message] = []
+    at, needle = after, task.encode()
+    for _ in range(PACKS_MAX // PACKS_AT_ONCE):
+        wanted = {"seq": at + 1, "batch": PACKS_AT_ONCE, "next_by_subj": subjects.subject(event, job)}
+        messages = await direct(log, wanted)
+        found += [message for message in messages if needle in message.payload]
+        if len(messages) < PACKS_AT_ONCE or len(found) >= most:
+            break
+        at = messages[-1].seq
+    return found[:most]
+
+
 async def of_task(log: JetStreamLog, task: str, job: str, ended: bool) -> list[Recorded]:
     """What a task's story is told of. The job's own events stay in the stream: between them, and to the end of the log
     while the job is active, archived events are looked through."""
@@ -173,6 +190,11 @@ async def of_task(log: JetStreamLog, task: str, job: str, ended: bool) -> list[R
     patterns += [subjects.of_entity(entity, job) for entity in ("job", "canary")]
     found = {m.seq: m for pattern in patterns for m in await of_subject(log, pattern)}
     job_seqs = [seq for seq, m in found.items() if m.subject.startswith(b"job.")] or [1]
+    created = await packed_with(log, ev.TaskCreated.name, task, job, min(job_seqs), 1)
+    results = await packed_with(
+        log, ev.ResultSubmitted.name, task, job, created[0].seq if created else min(job_seqs), STORY_EVENTS_MAX
+    )
+    found |= {m.seq: m for m in created + results}
     first, end = min(job_seqs), min(max(job_seqs) if ended else last, extent.through)
     if end - first >= STORY_ARCHIVED_MAX:
         raise Refused(
@@ -187,7 +209,7 @@ async def of_task(log: JetStreamLog, task: str, job: str, ended: bool) -> list[R
     letters += [f"poison-{seq}" for seq, m in found.items() if recorded(m).event is None]
     for entry in letters[:STORY_EVENTS_MAX]:
         found |= {m.seq: m for m in await of_subject(log, subjects.of_entity("dlq", entry))}
-    own = [recorded(m) for m in found.values()]
+    own = [r for m in found.values() for r in unpack(recorded(m))]
     return [r for r in own if r.event is None or _about(r.event, task, job)]
 
 

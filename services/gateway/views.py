@@ -42,7 +42,7 @@ TABLES = [
     ),
     *(table for side in SIDES for table in side.tables),
 ]
-VERSION = 7
+VERSION = 8
 FILTERS = ["job.*.*", "task.*.*", "fraud.detected.*", "worker.*.*", "gateway.started.*"]
 FILTERS += [pattern for side in SIDES for pattern in side.filters if pattern not in FILTERS]
 

@@ -125,7 +125,7 @@ class Fold:
             return  # void: see shardy_common/carving.py
         ops = kind.ops(job.spec, event.tile.rows, event.tile.cols)
         need = kinds.answers_wanted(job.spec, event.need)
-        task = TaskState(event.task, event.job, event.tile, recorded.seq, need, ops)
+        task = TaskState(event.task, event.job, event.tile, recorded.own_seq, need, ops)
         if need == 1 and job.spec.policy == "adaptive":
             task.lone = len(event.leases) == 1 and self.book.lend(task.id, event.leases[0].worker, ops)
             task.need = 1 if task.lone else job.spec.redundancy

@@ -89,7 +89,7 @@ class Quorum:
         self.touched_jobs.add(event.job)
         need = kinds.answers_wanted(job.spec, event.need)
         leases = {lease.id: lease.worker for lease in event.leases}
-        task = QuorumTask(event.task, event.job, event.tile, recorded.seq, need, leases)
+        task = QuorumTask(event.task, event.job, event.tile, recorded.own_seq, need, leases)
         if need == 1 and job.spec.policy == "adaptive":
             ops = kinds.KINDS[job.spec.kind].ops(job.spec, event.tile.rows, event.tile.cols)
             task.lone = len(leases) == 1 and self.book.lend(task.id, event.leases[0].worker, ops)

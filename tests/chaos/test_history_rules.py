@@ -26,6 +26,9 @@ def result(task: str, attempt: int, worker: str) -> ev.ResultSubmitted:
     return ev.ResultSubmitted(task, "j1", f"{task}-{attempt}", worker, "d" + task, 64, 1.0, "wasm")
 
 
+OTHER = msgspec.structs.replace(result("t1", 0, ADA), digest="another")
+
+
 def verdict(task: str, tile: Tile) -> ev.TaskVerified:
     return ev.TaskVerified(task, "j1", tile, "d" + task, 64, [ADA, BO], "quorum", 0, OPS)
 
@@ -154,7 +157,11 @@ PLANTED: list[tuple[str, Callable[[], Story], set[str]]] = [
         set(),
     ),
     ("verdict repeated", lambda: story(HISTORY, [*LOG, verdict("t1", ONE)]), {"badly covered", "credit"}),
-    ("result repeated", lambda: story(HISTORY, [*LOG, result("t1", 0, ADA)]), set()),
+    (
+        "results differ",
+        lambda: story(HISTORY, [*LOG, OTHER]),
+        set(),
+    ),
     ("ended twice", lambda: story(HISTORY, [*LOG, ev.JobFailed("j1", "late")]), set()),
     ("badly covered", lambda: story(HISTORY, other(8, tile=Tile(5, 3, 0, 4))), set()),
     ("badly covered", lambda: story(HISTORY, other(8, tile=ONE)), set()),

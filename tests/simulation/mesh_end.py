@@ -12,6 +12,7 @@ from mesh_oracle import check
 from mesh_work import shape_of
 
 from shardy_common import trust
+from shardy_common.log.packs import unpack
 
 if TYPE_CHECKING:
     from mesh_world import Mesh
@@ -49,7 +50,8 @@ def check_replay(mesh: Mesh, node: Node) -> None:
     takes = node.takes
     for recorded in mesh.log.events:
         if takes[type(recorded.event)]:
-            fresh.evolve(recorded)
+            for single in unpack(recorded):
+                fresh.evolve(single)
     replayed: dict[str, dict[Any, Any]] = {
         table: {row[0]: tuple(row) for row in rows} for table, rows in fresh.rows().items()
     }

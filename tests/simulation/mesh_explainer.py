@@ -18,6 +18,7 @@ from shardy_common import kinds, limits
 from shardy_common.log import Recorded
 from shardy_common.wire import events as ev
 from shardy_common.wire.job import JobSpec, Tile
+from shardy_gateway.evidence import place_of
 
 if TYPE_CHECKING:
     from mesh_world import Mesh
@@ -30,6 +31,7 @@ class LeaseStory:
     stale: bool  # its worker was away, or had another session, when it was lent
     state: str = "live"  # then answered, expired, failed
     over: bool = False  # it ran out, whether it was answered then or not
+    digest: str = ""  # of its answer
 
 
 @dataclass(slots=True)
@@ -271,11 +273,14 @@ class Explainer(Others):
 
     def _answered(self, event: ev.ResultSubmitted, recorded: Recorded) -> None:
         task, lease = self._lease_of(event)
-        check(lease.state != "answered", "a lease is answered twice:", event)
+        if lease.state == "answered":  # sent to two gateways: folds take the first, and it says the same
+            check(event.digest == lease.digest, "a lease is answered twice, differently:", event)
+            self.mesh.count("results recorded twice")
+            return
         check(event.digest in self.mesh.work.blobs, "a result whose bytes are not stored:", event)
         check(event.size == len(self.mesh.work.blobs[event.digest]), "a result of another size:", event)
-        lease.state = "answered"
-        task.votes.setdefault(event.worker, (event.digest, recorded.seq))
+        lease.state, lease.digest = "answered", event.digest
+        task.votes.setdefault(event.worker, (event.digest, place_of(recorded)))
 
     def _failed(self, event: ev.ResultFailed, _recorded: Recorded) -> None:
         task, lease = self._lease_of(event)

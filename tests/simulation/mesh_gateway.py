@@ -7,6 +7,7 @@ until it works: a full disk or an absent log only makes that late.
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from mesh_work import digest_of
 
 from shardy_common import kinds
 from shardy_common.log import Append, Appended, Conflict, Outcome, Recorded
+from shardy_common.log.packs import pack
 from shardy_common.wire import events as ev
 from shardy_common.wire import subjects
 from shardy_gateway import replays, views
@@ -38,6 +40,9 @@ class GatewayNode(Node):
         self.sessions: dict[str, Worker] = {}
         self.tiered: set[str] = set()  # sessions that were given a tier
         self.leaving: dict[str, ev.WorkerLeft] = {}  # those that ended before
+        self.results: list[Append] = []  # stored, and not sent to the log
+        self.on_their_way: dict[str, Worker] = {}  # leases whose result is being recorded, or was
+        self.in_the_log: set[str] = set()
         self.silent_since_ms = 0
         super().__init__(mesh, name, pool)
 
@@ -50,11 +55,12 @@ class GatewayNode(Node):
         super().start()
         self.instance = f"{self.name}-{self.life}"
         self._check_ledger(self.mesh.explainer.credited_until(self.at))
-        self.send(Append(ev.GatewayStarted(self.name, self.instance), f"gateway/{self.instance}"))
+        self.send([Append(ev.GatewayStarted(self.name, self.instance), f"gateway/{self.instance}")])
 
     def fall(self) -> None:
         super().fall()
         self.hang_up()
+        self.results, self.on_their_way, self.in_the_log = [], {}, set()
 
     def hang_up(self) -> None:
         """All sockets break; the workers come back, here or elsewhere."""
@@ -62,18 +68,21 @@ class GatewayNode(Node):
         for worker in sessions.values():
             worker.cut_off()
 
-    def send(self, item: Append, done: Any = None) -> None:
-        """Append until it is recorded, or somebody else was first."""
-        life = self.life
+    def send(self, items: list[Append], done: Callable[[Append], None] | None = None) -> None:
+        """Append until each is recorded, or somebody else was first."""
+        life, left, again = self.life, len(items), []
 
         def answered(item: Append, outcome: Outcome) -> None:
-            if isinstance(outcome, (Appended, Conflict)):
-                if done is not None:
-                    done()
-            else:
-                self.mesh.later(self.mesh.delay(AGAIN_MS), lambda: self.life == life and self.send(item, done))
+            nonlocal left
+            left -= 1
+            if not isinstance(outcome, (Appended, Conflict)):
+                again.append(item)
+            elif done is not None:
+                done(item)
+            if not left and again:
+                self.mesh.later(self.mesh.delay(AGAIN_MS), lambda: self.life == life and self.send(again, done))
 
-        self.mesh.network.carry(self, [item], answered)
+        self.mesh.network.carry(self, items, answered)
 
     # -- what it reads --------------------------------------------------------------------------------------------
 
@@ -132,7 +141,7 @@ class GatewayNode(Node):
 
     def admit(self, worker: Worker, join: ev.WorkerJoined) -> None:
         self.sessions[worker.id] = worker
-        self.send(Append(join, f"join/{join.session}"))
+        self.send([Append(join, f"join/{join.session}")])
 
     def leave(self, worker: Worker, session: str, cause: str) -> None:
         """Said once the session was given a tier: only then is it listened to."""
@@ -146,7 +155,7 @@ class GatewayNode(Node):
 
     def _say_left(self, event: ev.WorkerLeft) -> None:
         life, item = self.life, Append(event, f"left/{event.session}")
-        self.mesh.later(self.mesh.delay(2000), lambda: self.life == life and self.send(item))
+        self.mesh.later(self.mesh.delay(2000), lambda: self.life == life and self.send([item]))
 
     def bans(self, worker: str) -> bool:
         known = self.core.workers.get(worker)
@@ -179,7 +188,32 @@ class GatewayNode(Node):
         if not self.store(event.digest, data):
             self.mesh.later(AGAIN_MS, lambda: self.life == life and self.record(worker, event, data))
             return
-        self.send(Append(event, f"result/{event.lease}"), lambda: self.acknowledge(worker, event.lease))
+        known = self.on_their_way.get(event.lease)
+        if known is not None:  # it comes again
+            self.on_their_way[event.lease] = worker
+            if event.lease in self.in_the_log:
+                self.acknowledge(worker, event.lease)
+            return
+        self.on_their_way[event.lease] = worker
+        if not self.results:
+            self.mesh.later(self.mesh.delay(20), lambda: self.life == life and self._hand_in())
+        self.results.append(Append(event, f"result/{event.lease}"))
+
+    def _hand_in(self) -> None:
+        """What came in since is appended together."""
+        results, self.results = self.results, []
+        messages, which = pack(results)
+        inside: dict[str, list[str]] = {}
+        for item, number in zip(results, which, strict=True):
+            inside.setdefault(messages[number].msg_id, []).append(item.event.lease)  # type: ignore[attr-defined]
+        self.mesh.count("results in messages of many", sum(len(some) for some in inside.values() if len(some) > 1))
+
+        def taken(message: Append) -> None:
+            for lease in inside[message.msg_id]:
+                self.in_the_log.add(lease)
+                self.acknowledge(self.on_their_way[lease], lease)
+
+        self.send(messages, taken)
 
     def store(self, digest: str, data: bytes) -> bool:
         if self.mesh.now_ms < self.mesh.store_full_until_ms:
@@ -195,7 +229,7 @@ class GatewayNode(Node):
         task = self.core.tasks.get(lease_id.rpartition("-")[0])
         if task is not None and task.leases.get(lease_id) == worker.id:
             event = ev.ResultFailed(task.id, task.job, lease_id, worker.id, "oom", "")
-            self.send(Append(event, f"failed/{lease_id}"))
+            self.send([Append(event, f"failed/{lease_id}")])
 
     # -- requesters and operators ---------------------------------------------------------------------------------
 
@@ -253,7 +287,7 @@ class GatewayNode(Node):
 
         def answered(_item: Append, outcome: Outcome) -> None:
             if old and isinstance(outcome, Appended):
-                self.mesh.later(self.mesh.delay(2_000), lambda: self.send(replaced))
+                self.mesh.later(self.mesh.delay(2_000), lambda: self.send([replaced]))
 
         self.mesh.network.carry(self, [Append(issued, f"key/{fresh}", ring.seq, only)], answered)
 

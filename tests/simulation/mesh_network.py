@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from shardy_common.log import Append, Appended, Outcome
+from shardy_common.log.packs import pack
 from shardy_common.log.types import Unknown
 
 if TYPE_CHECKING:
@@ -36,7 +37,21 @@ class Network:
         for _ in range(1 + mesh.happens("frames repeated", 0.06)):
             mesh.later(mesh.delay(mean_ms), call)
 
-    def carry(self, node: Node, items: list[Append], answered: Answered) -> None:
+    def carry(self, node: Node, events: list[Append], answered: Answered) -> None:
+        """As the log's client does: what fits goes in one message. answered: for each event."""
+        items, which = pack(events)
+        inside: dict[int, list[Append]] = {}
+        for event, number in zip(events, which, strict=True):
+            inside.setdefault(id(items[number]), []).append(event)
+        self.mesh.count("tasks in messages of many", sum(len(some) for some in inside.values() if len(some) > 1))
+
+        def for_each(item: Append, outcome: Outcome) -> None:
+            for event in inside[id(item)]:
+                answered(event, outcome)
+
+        self._carry(node, items, for_each)
+
+    def _carry(self, node: Node, items: list[Append], answered: Answered) -> None:
         mesh = self.mesh
         delay = mesh.delay(30)
         for item in items:

@@ -15,6 +15,7 @@ from mesh_disk import SimulatedDisk
 from mesh_oracle import Oracle, check
 
 from shardy_common.log import Append, Appended, Outcome, Recorded
+from shardy_common.log.packs import unpack
 from shardy_common.replicas import Replicas
 from shardy_common.service import FoldLoop
 from shardy_common.wire import events as ev
@@ -102,7 +103,8 @@ class Node:
         self.oracle = Oracle()
         if self.knows:
             for recorded in self.mesh.log.events[: self.at]:
-                self.oracle.see(recorded)
+                for single in unpack(recorded):
+                    self.oracle.see(single)
         self.wake()
 
     def fall(self) -> None:
@@ -144,7 +146,7 @@ class Node:
             return []
         end = min(self.at + rng.choice((1, 3, 20, 500)), len(events)) if self.mesh.stormy else len(events)
         takes = self.takes
-        batch = [recorded for recorded in events[self.at : end] if takes[type(recorded.event)]]
+        batch = [one for recorded in events[self.at : end] if takes[type(recorded.event)] for one in unpack(recorded)]
         self.at = end
         return batch
 
@@ -336,7 +338,8 @@ class LettersNode(Node):
         event = item.event
         if not isinstance(event, ev.DlqRecorded) or event.cause != "unresolved":
             return item
-        history = [r for r in self.mesh.log.events if getattr(r.event, "task", "") == event.evidence["task"]]
+        singles = (single for recorded in self.mesh.log.events for single in unpack(recorded))
+        history = [r for r in singles if getattr(r.event, "task", "") == event.evidence["task"]]
         more = evidence.of_task(history, event.seq_of)
         check(int(more["leases"]) > 0 and "tile" in more, "a task given up without a lease:", event)
         event = msgspec.structs.replace(event, evidence={**event.evidence, **more})

@@ -25,6 +25,7 @@ from mesh_work import Work
 from mesh_workers import Worker
 
 from shardy_common.log import Append, Appended, Conflict, MemoryLog, Outcome
+from shardy_common.log.packs import unpack
 from shardy_common.wire import events as ev
 from shardy_quorum.canary import Pacing
 
@@ -140,9 +141,10 @@ class Mesh:
             self.tally["conflicts"] += 1
         elif isinstance(outcome, Appended) and not outcome.duplicate:
             recorded = self.log.events[-1]
-            self.explainer.see(recorded)
-            self.oracle.see(recorded)
-            self._answer(recorded.event)
+            for single in unpack(recorded):
+                self.explainer.see(single)
+                self.oracle.see(single)
+                self._answer(single.event)
             kind, length = type(recorded.event), len(self.log.events)
             for node in self.nodes:
                 if node.takes[kind]:

@@ -11,6 +11,7 @@ from mesh_faults import KINDS
 from storms import storm
 
 from shardy_common.log import Recorded
+from shardy_common.log.packs import unpack
 from shardy_common.story import Line, story, unexplained
 from shardy_common.wire import events as ev
 from shardy_common.wire.job import JobSpec, Tile
@@ -47,8 +48,9 @@ def test_no_event_of_a_task_stays_unexplained(kind: str) -> None:
     told: Counter[str] = Counter()
     for seed in range(6):
         mesh = storm(seed, kind, large=True)
-        seqs = {r.seq for r in mesh.log.events}
-        for task, events in about(mesh.log.events).items():
+        singles = [single for recorded in mesh.log.events for single in unpack(recorded)]
+        seqs = {r.seq for r in singles}
+        for task, events in about(singles).items():
             lines = story(task, events)
             assert unexplained(lines) == [], (seed, task, lines)
             assert {r.seq for r in events if getattr(r.event, "task", "") == task} <= {line.seq for line in lines}

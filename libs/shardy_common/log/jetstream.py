@@ -20,6 +20,7 @@ from shardy_common.log.archive import Archive, Extent, extent_of
 from shardy_common.log.archive_file import Message
 from shardy_common.log.client import LogClient, connect, header_value
 from shardy_common.log.clock import LogClock
+from shardy_common.log.packs import pack, spread
 from shardy_common.log.reader import JetStreamReader, recorded
 from shardy_common.log.stream import BYTES_MIN, MANAGED, OUT_OF_STORAGE, LogRoom, StreamLimits, room_of, updated
 from shardy_common.log.types import Append, LogState, Outcome, Recorded, ns_of
@@ -81,7 +82,8 @@ class JetStreamLog:
         return opened
 
     async def append(self, items: Sequence[Append]) -> list[Outcome]:
-        return await self.appender.append(items)
+        messages, which = pack(items)
+        return spread(await self.appender.append(messages), which)
 
     def read(self, filters: Sequence[str], after: int) -> JetStreamReader:
         return JetStreamReader(self.client, self.stream, filters, after, self.clock, self.archive)

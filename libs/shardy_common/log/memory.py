@@ -6,6 +6,7 @@ import asyncio
 import secrets
 from collections.abc import Callable, Sequence
 
+from shardy_common.log.packs import pack, spread, unpack
 from shardy_common.log.types import Append, Appended, Conflict, Full, LogState, Outcome, Recorded, Taken
 from shardy_common.wire.events import Event, decode, encode
 
@@ -47,7 +48,8 @@ class MemoryLog:
         return Appended(seq)
 
     async def append(self, items: Sequence[Append]) -> list[Outcome]:
-        return [self.append_now(item) for item in items]
+        messages, which = pack(items)
+        return spread([self.append_now(message) for message in messages], which)
 
     def read(self, filters: Sequence[str], after: int) -> MemoryReader:
         return MemoryReader(self, filters, after)
@@ -95,7 +97,7 @@ class MemoryReader:
             event = self._log.events[self._at]
             self._at += 1
             if not self._filters or any(_matches(f, event.subject) for f in self._filters):
-                out.append(event)
+                out += unpack(event)
         return out
 
     async def batch(self, max_events: int, timeout_s: float) -> list[Recorded]:

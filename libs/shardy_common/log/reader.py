@@ -26,6 +26,7 @@ from shardy_common.log.archive import Archive, Extent, extent_of, missing, neede
 from shardy_common.log.archive_file import Head, Message, records
 from shardy_common.log.client import LogClient, header_value
 from shardy_common.log.clock import LogClock
+from shardy_common.log.packs import unpack
 from shardy_common.log.types import Recorded, Taken, ns_of
 from shardy_common.permissions import READERS_MAX, reader_name
 from shardy_common.wire.events import UndecodableEvent, decode
@@ -97,7 +98,7 @@ class JetStreamReader:
         return self._server_pending + len(self._backlog)
 
     async def batch(self, max_events: int, timeout_s: float) -> list[Recorded]:
-        return [recorded(message) for message in await self.messages(max_events, timeout_s)]
+        return [event for message in await self.messages(max_events, timeout_s) for event in unpack(recorded(message))]
 
     async def messages(self, max_events: int, timeout_s: float) -> list[Message]:
         """As batch, without decoding. Raises ArchiveError where events are missing."""

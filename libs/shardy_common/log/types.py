@@ -58,7 +58,8 @@ Outcome = Appended | Conflict | Unknown | Full
 
 class Recorded(msgspec.Struct):
     """One event as it stands in the log. at_ms: the log's own clock. event is None for bytes that do not decode; error
-    says why, in the decoder's words."""
+    says why, in the decoder's words. part: of a message with many events (packs.py), which one, from 1; 0: the message
+    is the event."""
 
     seq: int
     subject: str
@@ -67,6 +68,13 @@ class Recorded(msgspec.Struct):
     trace: str = ""
     payload: bytes = b""
     error: str = ""
+    part: int = 0
+
+    @property
+    def own_seq(self) -> int:
+        """The last sequence on the subjects of what it happened to: 0 where it was told in a message of many, which
+        stands on the job's subject."""
+        return 0 if self.part else self.seq
 
 
 class Taken(msgspec.Struct, frozen=True):

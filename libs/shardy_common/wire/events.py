@@ -27,8 +27,11 @@ from shardy_common.wire.mesh_events import (
     WorkerTiered,
 )
 from shardy_common.wire.work_events import (
+    Answered,
     CanaryPrepared,
+    Carved,
     FraudDetected,
+    HandedIn,
     JobCancelled,
     JobCompleted,
     JobFailed,
@@ -36,23 +39,28 @@ from shardy_common.wire.work_events import (
     JobSubmitted,
     Lease,
     ResultFailed,
+    ResultsSubmitted,
     ResultSubmitted,
     TaskAssigned,
     TaskCreated,
     TaskDisputed,
     TaskExpired,
+    TasksCreated,
     TaskUnresolved,
     TaskVerified,
 )
 
 __all__ = [
+    "Answered",
     "CanaryPrepared",
+    "Carved",
     "DlqDiscarded",
     "DlqRecorded",
     "DlqReplayed",
     "Event",
     "FraudDetected",
     "GatewayStarted",
+    "HandedIn",
     "JobCancelled",
     "JobCompleted",
     "JobFailed",
@@ -65,12 +73,14 @@ __all__ = [
     "Probe",
     "ResultFailed",
     "ResultSubmitted",
+    "ResultsSubmitted",
     "TaskAssigned",
     "TaskCreated",
     "TaskDisputed",
     "TaskExpired",
     "TaskUnresolved",
     "TaskVerified",
+    "TasksCreated",
     "VerifierRegistered",
     "WorkerJoined",
     "WorkerLeft",
@@ -85,12 +95,14 @@ AnyEvent = (
     | JobReopened
     | CanaryPrepared
     | TaskCreated
+    | TasksCreated
     | TaskAssigned
     | TaskExpired
     | TaskDisputed
     | TaskVerified
     | TaskUnresolved
     | ResultSubmitted
+    | ResultsSubmitted
     | ResultFailed
     | FraudDetected
     | WorkerJoined

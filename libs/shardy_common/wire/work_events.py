@@ -82,6 +82,22 @@ class TaskCreated(TaskEvent, frozen=True, tag="task.created/1"):
     need: int = 0
 
 
+class Carved(msgspec.Struct, frozen=True, array_like=True):
+    """One task of TasksCreated; see TaskCreated."""
+
+    task: str
+    tile: Tile
+    leases: list[Lease]
+    need: int = 0
+
+
+class TasksCreated(JobEvent, frozen=True, tag="task.created/2"):
+    """Many TaskCreated of one job that were decided together, in one message (log/packs.py)."""
+
+    name = "task.created"
+    tasks: list[Carved]
+
+
 class TaskAssigned(TaskEvent, frozen=True, tag="task.assigned/1"):
     """Further leases. cause: replica | retry | dispute."""
 
@@ -147,6 +163,35 @@ class ResultSubmitted(TaskEvent, frozen=True, tag="result.submitted/1"):
     sig: str = ""
     batch: str = ""
     index: int = 0
+
+
+class Answered(msgspec.Struct, frozen=True, array_like=True):
+    """One result of ResultsSubmitted; see ResultSubmitted."""
+
+    task: str
+    lease: str
+    digest: str
+    size: int
+    ms: float
+    backend: str
+    index: int = 0
+    spans: dict[str, float] = {}
+
+
+class HandedIn(msgspec.Struct, frozen=True, array_like=True):
+    """Results of one frame, under the worker's one signature."""
+
+    worker: str
+    sig: str
+    batch: str
+    results: list[Answered]
+
+
+class ResultsSubmitted(JobEvent, frozen=True, tag="result.submitted/2"):
+    """Many ResultSubmitted of one job that came in together, in one message (log/packs.py)."""
+
+    name = "result.submitted"
+    frames: list[HandedIn]
 
 
 class ResultFailed(TaskEvent, frozen=True, tag="result.failed/1"):

@@ -173,7 +173,7 @@ async def task_story(request: Request, task_id: str, _who: Operator) -> dict[str
     """All that happened to a task, in order, and of each event which earlier ones it follows from: leases, results,
     disputes, audits, the verdict, dead letters."""
     state = state_of(request)
-    job_id = task_id.partition("-")[0]
+    job_id = ids.job_of(task_id)
     job = state.views.job(job_id) if ids.is_token(task_id) and "-" in task_id else None
     if job is None:
         raise Refused("no task of this id was ever carved: GET /v1/jobs/{id}/tasks lists a job's", status=404,
