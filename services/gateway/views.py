@@ -122,7 +122,7 @@ class Views:
                 for j in self._touched_jobs.values()
             ],
             "tasks": [
-                (t.id, t.job, int(t.id in self.tasks), t.tile.row0, t.tile.col0, t.tile.rows, t.tile.cols, _pack(t))
+                (t.id, t.job, int(t.id in self.tasks), t.tile.row0, t.tile.col0, t.tile.rows, t.tile.cols, self._row(t))
                 for t in self._touched_tasks.values()
             ],
             "workers": [(w, int(self.workers[w].present), _pack(self.workers[w])) for w in self._touched_workers],
@@ -135,6 +135,13 @@ class Views:
         for side in self.sides:
             out |= side.rows()
         return {table: rows for table, rows in out.items() if rows}
+
+    def _row(self, task: TaskView) -> bytes:
+        """An active task without its answers, which are gathered again (evidence.py): they do not write it anew, so
+        whether it had them would depend on when it was written."""
+        if task.answers and task.id in self.tasks:
+            task = msgspec.structs.replace(task, answers={})
+        return _pack(task)
 
     def take_outbox(self) -> Outbox:
         outbox, self.outbox = self.outbox, Outbox()

@@ -145,3 +145,27 @@ def test_a_restart_sees_the_same(given: Given) -> None:
     assert again.jobs == given.views.jobs and again.tasks == given.views.tasks
     assert again.workers == given.views.workers and again.tasks_of == given.views.tasks_of
     assert again.tasks["t4"].leases == {"t4-0": "a", "t4-1": "b", "t4-2": "b"}
+
+
+@pytest.mark.parametrize("often", [False, True])
+def test_an_active_tasks_row_does_not_depend_on_when_it_was_written(tmp_path: Path, often: bool) -> None:
+    """A result does not write its task anew, so its row must not show whether one had come when it was written."""
+    events = [
+        submitted(matmul()),
+        *(e for w in "ab" for e in (joined(w), tiered(w))),
+        created("t0", TOP, "a", "b"),
+        result("t0", 0, "a"),
+    ]
+    given = Given(tmp_path / "g.db", *(() if often else events))
+    for event in events if often else ():
+        given.then(event)
+    assert set(given.views.tasks["t0"].answers) == {"a"}
+    rows = given.projection.rows("SELECT * FROM tasks")
+    given.projection.close()
+    again = Given(tmp_path / "other.db", *events[:-1])
+    again.then(events[-1])
+    assert rows == again.projection.rows("SELECT * FROM tasks")
+    loaded = Views()
+    loaded.load(again.projection)
+    assert loaded.tasks["t0"].answers == given.views.tasks["t0"].answers
+    again.projection.close()
