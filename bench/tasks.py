@@ -24,12 +24,13 @@ from bench.mesh import Round, running
 from bench.sink import trace_sink
 from shardy_common.log import Append
 from shardy_common.stack import Stack
-from shardy_common.wire.events import TaskExpired
+from shardy_common.wire.events import TaskCreated, TaskExpired
+from shardy_common.wire.job import Tile
 
 TASKS = 8_000
 ROUNDS = 3
 SMALL_JOBS = 300
-EVENTS_PER_TASK = 4  # created with its leases, two results, verified
+TOGETHER = 3  # of a task's four events, how many travel with others': its creation and two results
 AIMS = {"dask": "≥ 8", "ray": "≥ 3"}
 AIMS_R3 = {"dask": "≥ 4", "ray": "≥ 1.5"}
 SERVICES = ("gateway", "matchmaker", "quorum", "dlq", "prover-verifier", "gossip-bridge")
@@ -110,8 +111,13 @@ async def _log_limit(stack: Stack) -> float:
     log = await stack.open_log("bench", "matchmaker")
     try:
         events = [
+            Append(TaskCreated(f"bench{n}-{i}", f"bench{n}", Tile(i, 1, 0, 16), []), f"bench{n}-{i}")
+            for n in range(TOGETHER)
+            for i in range(TASKS)
+        ]
+        events += [
             Append(TaskExpired(f"bench-{i}", "bench", [], "bench"), f"bench-{i}", 0, f"task.*.bench-{i}")
-            for i in range(TASKS * EVENTS_PER_TASK)
+            for i in range(TASKS)
         ]
         started = time.perf_counter()
         await log.append(events)

@@ -23,6 +23,7 @@ from shardy_common import nats_nodes
 from shardy_common.permissions import ROLES, SERVICES, again, emitters
 from shardy_common.wire import events as ev
 from shardy_common.wire import subjects
+from shardy_common.wire.event_base import JobEvent
 from shardy_common.wire.job import JobSpec, Operand, Pre, Tile
 from shardy_dlq.letters import Letters
 from shardy_gateway.views import Views
@@ -49,7 +50,17 @@ JSON_PROMISE = (
     " value and nothing else. What is in it stands under each command as *JSON*: names may be added, and none changes."
     " Where it is the mesh's own answer (a job's status, a worker, a receipt), [api.md](api.md) has it in full."
 )
-PARTS: tuple[type[msgspec.Struct], ...] = (JobSpec, Operand, Pre, Tile, ev.Lease, ev.Probe)
+PARTS: tuple[type[msgspec.Struct], ...] = (
+    JobSpec,
+    Operand,
+    Pre,
+    Tile,
+    ev.Lease,
+    ev.Carved,
+    ev.HandedIn,
+    ev.Answered,
+    ev.Probe,
+)
 
 
 def matches(pattern: str, subject: str) -> bool:
@@ -98,12 +109,13 @@ def subjects_page() -> str:
         "| event | emitted by | folded by |",
         "|---|---|---|",
     ]
-    for event in ev.EVENT_TYPES:
+    for event in {event.name: event for event in ev.EVENT_TYPES}.values():
         lines.append(f"| [`{event.name}`](#{event.name.replace('.', '')}) | {emitted_by(event)} | {folded_by(event)} |")
     for event in ev.EVENT_TYPES:
-        entity = event.name.partition(".")[0]
-        key = KEYS.get(entity, entity)
-        lines += ["", f"## {event.name}", "", f"Subject `{event.name}.<{key}>`, tag `{event.__struct_config__.tag}`."]
+        entity = "job" if issubclass(event, JobEvent) else event.name.partition(".")[0]
+        key, tag = KEYS.get(entity, entity), str(event.__struct_config__.tag)
+        heading = event.name if tag.endswith("/1") else tag
+        lines += ["", f"## {heading}", "", f"Subject `{event.name}.<{key}>`, tag `{tag}`."]
         if own_doc(event):
             lines += ["", own_doc(event)]
         lines += ["", *fields_table(event)]

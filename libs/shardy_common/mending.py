@@ -68,15 +68,17 @@ class Mender:
         """Fold all of the batch but what cannot be folded. seen: told of what was folded, in order, piece by piece."""
         loop = self._loop
         while failed is not None:
-            at = next(i for i, recorded in enumerate(events) if recorded is failed.recorded)
+            seq = failed.recorded.seq  # many events of one message are folded together, or none of them
+            at = next(i for i, recorded in enumerate(events) if recorded.seq == seq)
+            end = next((i for i in range(at, len(events)) if events[i].seq != seq), len(events))
             self.unread = len(events) - at
             loop.begin_again()
-            before, events = events[:at], events[at + 1 :]
+            before, whole, events = events[:at], events[at:end], events[end:]
             if before:
                 await self._again(before, seen)
             loop.flush()  # so that the state before the event need not be made of so much again
-            if await self._tried(failed) and seen is not None:
-                await seen([failed.recorded])
+            if await self._tried(failed, whole) and seen is not None:
+                await seen(whole)
             self.standing, self.unread = None, len(events)
             if loop.interrupted:
                 return
@@ -93,9 +95,9 @@ class Mender:
         if seen is not None:
             await seen(events)
 
-    async def _tried(self, failed: Failed) -> bool:
-        """Whether the event could be folded after all. The core stands before it, and stands before or behind it in
-        the end: whoever reads meanwhile sees no half of it."""
+    async def _tried(self, failed: Failed, whole: list[Recorded]) -> bool:
+        """Whether the event, with the others of its message, could be folded after all. The core stands before it, and
+        stands before or behind it in the end: whoever reads meanwhile sees no half of it."""
         loop, recorded, error = self._loop, failed.recorded, failed.error
         tries, known = 1, await self._known(recorded)
         while not loop.interrupted:
@@ -111,7 +113,7 @@ class Mender:
             words = f"{type(error).__name__} at {letters.place_of(error.__traceback__)}: {letters.one_line(str(error))}"
             self.standing = Standing(recorded.seq, recorded.subject, tries, words)
             await loop.pause(min(FIRST_S * 2 ** min(tries - 1, 20), STILL_S))
-            again = loop.fold([recorded])
+            again = loop.fold(whole)
             if again is None:
                 return True
             loop.begin_again()

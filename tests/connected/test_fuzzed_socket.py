@@ -119,6 +119,8 @@ async def fuzz(raw: RawWorker, rng: Random, frames: int, enough: Callable[[], bo
         ahead = sent / FRAMES_PER_S - (time.monotonic() - started)
         if ahead > 0.01:
             await asyncio.sleep(ahead)
+        elif ahead < -0.1:  # it was kept waiting: what it missed is not made up for, or it would be too fast
+            started -= ahead
     assert not listening.done(), f"a session that keeps to the form was ended: {listening.exception()}"
     listening.cancel()
     await asyncio.gather(listening, return_exceptions=True)

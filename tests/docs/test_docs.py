@@ -93,6 +93,8 @@ def test_emitters_are_where_the_events_are_made() -> None:
             if re.search(rf"\b(ev\.)?{event.__name__}\(", sources):
                 makers.add(service)
         said = {"dlq"} if event.name == RECORDED else set(emitters(event.name))  # others do in shared code
+        if event in (generate.ev.TasksCreated, generate.ev.ResultsSubmitted):
+            said = set()  # the log's client makes them of what those append
         assert makers == said, event.name
 
 

@@ -6,13 +6,17 @@ lost. Whoever gets no answer in time takes the outcome for unknown, while what i
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from mesh_oracle import check
+
 from shardy_common.log import Append, Appended, Outcome
-from shardy_common.log.packs import pack
+from shardy_common.log.packs import pack, unpack
 from shardy_common.log.types import Unknown
+from shardy_common.wire import events as ev
 
 if TYPE_CHECKING:
     from mesh_nodes import Node
@@ -28,6 +32,8 @@ Answered = Callable[[Append, Outcome], None]
 class Network:
     def __init__(self, mesh: Mesh) -> None:
         self.mesh = mesh
+        self._recorded: set[tuple[str, int, str]] = set()
+        self.lent_late: Counter[str] = Counter()  # leases by worker that came when nobody expected them any more
 
     def frame(self, mean_ms: int, call: Callable[[], Any]) -> None:
         """One between a gateway and a worker: late, lost, or there twice."""
@@ -69,6 +75,8 @@ class Network:
     def _arrives(self, node: Node, life: int, item: Append, answered: Answered | None) -> None:
         mesh = self.mesh
         outcome = mesh.record(item)
+        if isinstance(outcome, Appended) and not outcome.duplicate:
+            self._look_at(node, life, answered is None)
         if mesh.happens("appends repeated", 0.04):
             mesh.later(mesh.delay(400), partial(mesh.record, item))
         if node.life != life:
@@ -83,6 +91,18 @@ class Network:
                 mesh.count("answers cut off")
                 deaf = True
             self._answer(node, item, *((SILENCE, TIMEOUT_MS) if deaf else (outcome, mesh.delay(25))), answered)
+
+    def _look_at(self, node: Node, life: int, late: bool) -> None:
+        """A gateway records a result once; two may both record it. late: the proposer had given it up, and has lent the
+        same room again, perhaps."""
+        for single in unpack(self.mesh.log.events[-1]):
+            event = single.event
+            if isinstance(event, ev.ResultSubmitted):
+                once = (node.name, life, event.lease)
+                check(once not in self._recorded, "a gateway records a result twice:", event)
+                self._recorded.add(once)
+            elif late and isinstance(event, (ev.TaskCreated, ev.TaskAssigned)):
+                self.lent_late.update(lease.worker for lease in event.leases)
 
     def _answer(self, node: Node, item: Append, outcome: Outcome, after_ms: int, answered: Answered) -> None:
         life = node.life

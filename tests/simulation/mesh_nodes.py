@@ -220,14 +220,15 @@ class MatchmakerNode(Node):
         return matchmaker_core.MatchmakerCore(matchmaker_decide.Matchmaker(owns=self.replicas.owns))
 
     def observe(self, batch: list[Recorded]) -> None:
-        """A device holds at most its limit for each matchmaker that may have lent to it at the same moment."""
+        """A device holds at most its limit for each matchmaker that may have lent to it at the same moment, and what
+        arrived in the log after its matchmaker had given it up."""
         recent = self.mesh.now_ms - LENT_MS
         lives = self.mesh.tally["matchmakers gone for good"]
         for node in self.mesh.nodes:
             if isinstance(node, MatchmakerNode):
                 lives += 1 + sum(at > recent for at in node.starts[1:]) + (node.line.cut_until_ms > recent)
         for worker in self.core.matchmaker.fold.workers.values():
-            held, allowed = len(worker.leases), lives * worker.max_leases
+            held, allowed = len(worker.leases), lives * worker.max_leases + self.mesh.network.lent_late[worker.id]
             if not worker.banned:  # what one holds that was banned since is being taken back
                 check(not worker.tier or held <= allowed, worker.id, "holds", held, "leases of", allowed)
             self.mesh.held_most = max(self.mesh.held_most, held)

@@ -118,7 +118,7 @@ def a_result_is_appended_before_it_is_stored(patch: Patch) -> None:
 
     def record(gateway: GatewayNode, worker: Any, event: ev.ResultSubmitted, data: bytes) -> None:
         gateway.store(event.digest, data)
-        gateway.send(Append(event, f"result/{event.lease}"), lambda: gateway.acknowledge(worker, event.lease))
+        gateway.send([Append(event, f"result/{event.lease}")], lambda _: gateway.acknowledge(worker, event.lease))
 
     patch.setattr(GatewayNode, "record", record)
 
@@ -128,18 +128,20 @@ def a_result_is_tried_again_under_another_id(patch: Patch) -> None:
     """Where the log's answer was lost, the result is recorded twice."""
     tries = itertools.count()
 
-    def send(gateway: GatewayNode, item: Append, done: Any = None) -> None:
-        life = gateway.life
+    def send(gateway: GatewayNode, items: list[Append], done: Any = None) -> None:
+        for item in items:
+            send_one(gateway, gateway.life, item, item, done)
 
-        def answered(item: Append, outcome: Any) -> None:
+    def send_one(gateway: GatewayNode, life: int, item: Append, renamed: Append, done: Any) -> None:
+        def answered(_: Append, outcome: Any) -> None:
             if isinstance(outcome, (Appended, Conflict)):
                 if done is not None:
-                    done()
+                    done(item)
             elif gateway.life == life:
                 again = replace(item, msg_id=f"{item.msg_id}/{next(tries)}")
-                gateway.mesh.later(1_000, lambda: gateway.life == life and gateway.send(again, done))
+                gateway.mesh.later(1_000, lambda: gateway.life == life and send_one(gateway, life, item, again, done))
 
-        gateway.mesh.network.carry(gateway, [item], answered)
+        gateway.mesh.network.carry(gateway, [renamed], answered)
 
     patch.setattr(GatewayNode, "send", send)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -81,7 +82,8 @@ class Fold:
 
     def up_to(self, checkpoint: int, events: Sequence[Recorded], advisories: Sequence[Recorded]) -> str:
         """The checksum there. events: the whole log, up to there at least."""
-        for recorded in events[self.at : checkpoint]:
+        begin, end = (bisect_right(events, seq, key=lambda r: r.seq) for seq in (self.at, checkpoint))
+        for recorded in events[begin:end]:
             name = recorded.subject.rpartition(".")[0]
             known = recorded.event is not None and recorded.seq not in self.skipped
             if known and subjects.taken(self.core.filters, name):
@@ -148,13 +150,18 @@ class Replayed:
         return managed is None or not managed.paused
 
     async def _read(self, log: JetStreamLog, into: list[Recorded], up_to: int) -> None:
-        if len(into) >= up_to:
+        at = before = into[-1].seq if into else 0
+        if at >= up_to:
             return
-        reader = log.read([], len(into))
+        reader = log.read([], at)
+        seqs: set[int] = set()
         try:
             async with asyncio.timeout(PATIENCE_S):
-                while len(into) < up_to:
-                    into += await reader.batch(5_000, 1.0)
+                while at < up_to:
+                    for recorded in await reader.batch(5_000, 1.0):
+                        into.append(recorded)
+                        at = recorded.seq
+                        seqs.add(at)
         finally:
             await reader.close()
-        assert into[-1].seq == len(into), "the log has a gap"
+        assert len(seqs) == at - before, "the log has a gap"

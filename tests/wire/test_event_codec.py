@@ -45,6 +45,39 @@ BY_TYPE: dict[Any, st.SearchStrategy[Any]] = {
     list[str]: st.lists(TOKENS, max_size=3),
     dict[str, str]: st.dictionaries(TOKENS, TEXT, max_size=3),
     dict[str, float]: st.dictionaries(TOKENS, FLOATS, max_size=3),
+    list[ev.Carved]: st.lists(
+        st.builds(
+            ev.Carved,
+            TOKENS,
+            st.builds(Tile, NUMBERS, NUMBERS, NUMBERS, NUMBERS),
+            st.lists(st.builds(ev.Lease, TOKENS, TOKENS, TOKENS, NUMBERS), max_size=2),
+            NUMBERS,
+        ),
+        max_size=3,
+    ),
+    list[ev.HandedIn]: st.lists(
+        st.builds(
+            ev.HandedIn,
+            TOKENS,
+            TOKENS,
+            TOKENS,
+            st.lists(
+                st.builds(
+                    ev.Answered,
+                    TOKENS,
+                    TOKENS,
+                    TOKENS,
+                    NUMBERS,
+                    FLOATS,
+                    TOKENS,
+                    NUMBERS,
+                    st.dictionaries(TOKENS, FLOATS, max_size=2),
+                ),
+                max_size=2,
+            ),
+        ),
+        max_size=3,
+    ),
     dict[str, list[str]]: st.dictionaries(TOKENS, st.lists(TOKENS, max_size=3), max_size=3),
 }
 

@@ -96,11 +96,11 @@ def _one(items: Sequence[Append]) -> Append:
 
 
 def unpack(recorded: Recorded) -> Iterator[Recorded]:
-    """The events of a message, each as if it stood in the log by itself."""
+    """The events of a message, each as if it stood in the log by itself; seq and subject are the message's."""
     event = recorded.event
     if isinstance(event, (ev.TasksCreated, ev.ResultsSubmitted)):
         for part, single in enumerate(_singles(event), 1):
-            yield Recorded(recorded.seq, single.subject, recorded.at_ms, single, recorded.trace, part=part)
+            yield Recorded(recorded.seq, recorded.subject, recorded.at_ms, single, recorded.trace, part=part)
     else:
         yield recorded
 
