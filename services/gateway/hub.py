@@ -222,6 +222,7 @@ class Hub:
         if task.leases.get(lease_id) != session.worker:
             return "unknown"
         if lease_id in self._in_the_log:
+            session.recorded(lease_id)
             return ACCEPTED
         if lease_id in self._on_their_way:  # sent again, by a worker that has come back, perhaps
             self._on_their_way[lease_id] = session

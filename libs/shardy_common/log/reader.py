@@ -35,6 +35,7 @@ RARE = ("fraud.", "task.unresolved.", "job.reopened.", "dlq.", "verifier.", "pro
 _HEARTBEAT_S = 2.0
 _UNKNOWN = 1 << 62
 _LOOKED_MAX = 5_000  # archived events looked at before the event loop has its turn
+EVENTS_EACH = 4  # of a message: two results, a creation and a verdict are little more than one where tasks are tiny
 _INACTIVE_S = 15.0  # then the server forgets the consumer of a reader that is gone, and its name is free
 _NAME_TAKEN = (10013, 10105, 10148)
 _BACKLOG_MAX = 20_000  # decoded later, so this bounds raw bytes: flow control stops the server well before
@@ -98,10 +99,11 @@ class JetStreamReader:
         return self._server_pending + len(self._backlog)
 
     async def batch(self, max_events: int, timeout_s: float) -> list[Recorded]:
-        return [event for message in await self.messages(max_events, timeout_s) for event in unpack(recorded(message))]
+        messages = await self.messages(max(max_events // EVENTS_EACH, 1), timeout_s)
+        return [event for message in messages for event in unpack(recorded(message))]
 
     async def messages(self, max_events: int, timeout_s: float) -> list[Message]:
-        """As batch, without decoding. Raises ArchiveError where events are missing."""
+        """As batch, but messages as they are, at most so many. Raises ArchiveError where events are missing."""
         deadline = time.monotonic() + timeout_s
         while not self._backlog:
             if self._hole is not None:

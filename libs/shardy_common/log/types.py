@@ -123,7 +123,8 @@ class EventLog(Protocol):
 
 class Reader(Protocol):
     async def batch(self, max_events: int, timeout_s: float) -> list[Recorded]:
-        """The next events in order, at least one unless the time runs out (then none)."""
+        """The next events in order, about so many at most (those of one message stay together), and at least one unless
+        the time runs out (then none)."""
         ...
 
     @property
