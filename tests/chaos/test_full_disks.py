@@ -44,6 +44,7 @@ async def test_a_full_disk_is_waited_for(cramped: tuple[Mesh, Disks], place: str
     log = mesh.stack.data_dir / "logs" / "matchmaker.log"
     before, seen = len(log.read_text()), len(mesh.history.seen)
     filler = disks[place].fill()
+    mesh.load(1)  # who waits for a job hears nothing of it: somebody asks for another
 
     async def told() -> bool:
         if place == "projections":

@@ -33,13 +33,13 @@ async def log(request: pytest.FixtureRequest) -> AsyncIterator[MemoryLog | JetSt
         yield MemoryLog(lambda: 1_000)
         return
     server = request.getfixturevalue("shared_server")
-    jetstream = await emptied(await JetStreamLog.open(server.url, name="test"))
+    jetstream = await emptied(await JetStreamLog.open(server.url, name="test"), server)
     yield jetstream
     await jetstream.close()
 
 
 @pytest.fixture
 async def jetstream(shared_server: NatsProcess) -> AsyncIterator[JetStreamLog]:
-    log = await emptied(await JetStreamLog.open(shared_server.url, name="test"))
+    log = await emptied(await JetStreamLog.open(shared_server.url, name="test"), shared_server)
     yield log
     await log.close()

@@ -22,7 +22,8 @@ ALL = Policy(older_than_s=-60, keep_events=1, epoch_events=500)  # nothing is to
 
 @pytest.fixture
 async def log(shared_server: NatsProcess, tmp_path: Path) -> AsyncIterator[JetStreamLog]:
-    log = await emptied(await JetStreamLog.open(shared_server.url, name="test", archive=tmp_path / "archive"))
+    opened = await JetStreamLog.open(shared_server.url, name="test", archive=tmp_path / "archive")
+    log = await emptied(opened, shared_server)
     yield log
     await log.close()
 
@@ -73,17 +74,17 @@ async def test_a_hole_that_nobody_archived_stops_the_fold(log: JetStreamLog, tmp
     """Also in the middle, where a reader is already under way."""
     await filled(log, 20)
     reader = log.read(Everything.filters, 0)
-    assert [r.seq for r in await reader.batch(5, 5.0)] == [1, 2, 3, 4, 5]
+    assert [r.seq for r in await reader.batch(20, 5.0)] == [1, 2, 3, 4, 5]
     await reader.close()
     await log.client.request(f"$JS.API.STREAM.PURGE.{log.stream}", b'{"filter": "result.>", "seq": 100}', timeout=5)
     with pytest.raises(ArchiveError, match="events 2–2 are neither in the stream nor in the archive folder"):
         await folded(log, tmp_path)
 
 
-async def test_another_logs_archive_is_refused(log: JetStreamLog, tmp_path: Path) -> None:
+async def test_another_logs_archive_is_refused(log: JetStreamLog, shared_server: NatsProcess, tmp_path: Path) -> None:
     await filled(log, 100)
     await archived(log)
-    await emptied(log)
+    await emptied(log, shared_server)
     await log.append(story("other", 600))
     before = await folded(log, tmp_path)  # this stream names no archive: the files in the folder mean nothing to it
     with pytest.raises(ArchiveError, match="is not the one in the stream: the file is of another log"):
