@@ -18,7 +18,8 @@ from bench.log_store import LogOnly, figure
 from bench.log_story import Story
 from shardy_common.log import Append, JetStreamLog, Projection, Recorded
 from shardy_common.log.client import LogClient
-from shardy_common.wire.events import encode
+from shardy_common.wire.events import Lease, TaskCreated, encode
+from shardy_common.wire.job import Tile
 from shardy_dlq import letters as dlq
 from shardy_gateway import views as gateway
 from shardy_gossip_bridge import directory
@@ -45,12 +46,14 @@ async def run(events: int = EVENTS) -> list[dict[str, Any]]:
         async with LogOnly(Path(name)) as stack:
             log = await stack.log()
             ours = await _appended(log, items)
+            together = await _together(log, len(items))
             client = await nats.connect(stack.nats_url)
             sync = await _sync(client, items[:SYNC_EVENTS])
             limit = await _limit(log.client, items)
             figures += [
                 figure("append_per_s", ours, "1/s", "append_sync_per_s", sync),
                 figure("append_per_s", ours, "1/s", "append_limit_per_s", limit),
+                figure("append_together_per_s", together, "1/s", "append_per_s", ours),
                 figure("append_sync_per_s", sync, "1/s"),
                 figure("append_limit_per_s", limit, "1/s"),
             ]
@@ -68,14 +71,26 @@ async def run(events: int = EVENTS) -> list[dict[str, Any]]:
 
 
 async def _appended(log: JetStreamLog, items: list[Append]) -> float:
-    """With message ids, traceparents and expectations, as everything is appended here."""
+    """With message ids, traceparents and expectations, each a message of its own, as the story tells them."""
     started = time.perf_counter()
-    outcomes = await log.append(items)
+    outcomes = await log.appender.append(items)
     seconds = time.perf_counter() - started
     wrong = [outcome for outcome in outcomes if not hasattr(outcome, "seq")]
     if wrong:
         raise RuntimeError(f"the log refused {len(wrong)} of {len(items)} events: {wrong[0]}")
     return len(items) / seconds
+
+
+async def _together(log: JetStreamLog, count: int) -> float:
+    """Tasks that a job is carved into, as the matchmaker appends them: many to a message."""
+    lease = Lease("j-0-0-000000-0", "12D3KooW" + "x" * 44, "session0", 1_700_000_060_000)
+    items = [
+        Append(TaskCreated(f"jbench-0-{i}-000000", "jbench", Tile(i, 1, 0, 16), [lease, lease]), f"create/{i}")
+        for i in range(count)
+    ]
+    started = time.perf_counter()
+    await log.append(items)
+    return count / (time.perf_counter() - started)
 
 
 async def _sync(client: nats.NATS, items: list[Append]) -> float:

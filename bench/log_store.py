@@ -77,7 +77,7 @@ async def _tell(log: JetStreamLog, events: int) -> dict[str, Any]:
     async def write() -> None:
         nonlocal busy, count
         began = time.perf_counter()
-        outcomes = await log.append(chunk)
+        outcomes = await log.appender.append(chunk)  # each a message, as logs were, so that its sequence is known
         busy += time.perf_counter() - began
         for item, outcome in zip(chunk, outcomes, strict=True):
             count += 1

@@ -35,10 +35,12 @@ _WORKER = (
 
 @dataclass(slots=True)
 class Round:
-    """rate: verified tasks a second; cpu_ms: processor time of a task by process name, `client` is this one."""
+    """rate: verified tasks a second; cpu_ms: processor time of a task by process name, `client` is this one; messages:
+    of the log, a task."""
 
     rate: float
     cpu_ms: dict[str, float]
+    messages: float = 0.0
 
     @property
     def total_ms(self) -> float:
@@ -65,13 +67,22 @@ class BenchMesh:
     async def round(self, tasks: int, policy: str) -> Round:
         """One job of so many tasks of one row each, checked exactly against NumPy."""
         a = self._rng.integers(-128, 128, (tasks, K), dtype=np.int8)
+        before = await self._last_seq()
         with Meter(self.pids()) as meter:
             started = time.perf_counter()
             job = await self.mesh.submit_matmul(a, self._b, policy=policy, task_rows=1)
             await job.wait()
             seconds = time.perf_counter() - started
         self._same(await job.result("c"), a)
-        return Round(tasks / seconds, {name: ms / tasks for name, ms in meter.ms.items()})
+        messages = (await self._last_seq() - before) / tasks
+        return Round(tasks / seconds, {name: ms / tasks for name, ms in meter.ms.items()}, messages)
+
+    async def _last_seq(self) -> int:
+        log = await self.stack.open_log("bench")
+        try:
+            return await log.last_seq()
+        finally:
+            await log.close()
 
     async def small_jobs_ms(self, count: int) -> list[float]:
         """How long each of so many small products takes, one after another, sorted."""

@@ -167,6 +167,7 @@ def _costs(seen: Seen) -> list[Figure]:
         figures.append(_figure(f"cpu_ms_per_task_{name}", value, "ms"))
     for name in DEPLOYMENTS:
         figures.append(_figure(f"cpu_ms_per_task_in_all_{name}", seen.cpu_ms(name), "ms"))
+    figures.append(_figure("log_messages_per_task", statistics.median(one.messages for one in rounds), ""))
     overhead = (seen.cpu_ms("traced") / seen.cpu_ms("quorum2") - 1) * 100
     figures.append(_figure("tracing_overhead_pct", overhead, "%", aim="< 15"))
     return figures

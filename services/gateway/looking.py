@@ -21,6 +21,7 @@ from shardy_common.wire import subjects
 
 SCAN_MAX = 20_000  # sequences looked at by one call
 WINDOW = 1_000  # of these, fetched at a time
+PAGE_BYTES = 1 << 20  # a page ends with the message that passes this: many events in one take some 30 KB
 PATTERN_CHARS_MAX = 200
 BYTES_SHOWN_MAX = 512  # of a payload that is no event
 STORY_EVENTS_MAX = 2_000
@@ -95,13 +96,14 @@ async def forward(log: JetStreamLog, wanted: Wanted, after: int, until: int, lim
     extent, last = await bounds(log)
     last = min(last, until)
     found: list[Message] = []
-    at, scanned = after, 0
+    at, scanned, size = after, 0, 0
     while at < last and scanned < SCAN_MAX:
         stop = min(at + WINDOW, last)
         for message in await span(log, extent, at + 1, stop):
             if wanted.takes(message):
                 found.append(message)
-                if len(found) == limit:
+                size += len(message.payload)
+                if len(found) == limit or size > PAGE_BYTES:
                     return Page(found, message.seq if message.seq < last else None, scanned + message.seq - at)
         scanned += stop - at
         at = stop
@@ -113,13 +115,14 @@ async def backward(log: JetStreamLog, wanted: Wanted, before: int | None, since:
     extent, last = await bounds(log)
     at = last + 1 if before is None else min(before, last + 1)
     found: list[Message] = []
-    scanned = 0
+    scanned = size = 0
     while at > since and scanned < SCAN_MAX:
         first = max(at - WINDOW, since)
         for message in reversed(await span(log, extent, first, at - 1)):
             if wanted.takes(message):
                 found.append(message)
-                if len(found) == limit:
+                size += len(message.payload)
+                if len(found) == limit or size > PAGE_BYTES:
                     return Page(found, message.seq if message.seq > since else None, scanned + at - message.seq)
         scanned += at - first
         at = first
