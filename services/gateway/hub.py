@@ -72,6 +72,7 @@ class Hub:
         self._on_their_way: dict[str, Session] = {}  # leases whose result is being recorded → who is to hear of it
         self._in_the_log: dict[str, None] = {}  # leases whose result this gateway has recorded, the latest of them
         self.results_accepted = 0
+        event_log.on_break.append(self._in_the_log.clear)  # it may come back without its end
 
     # -- leases out -----------------------------------------------------------------------------------------------
 

@@ -101,7 +101,7 @@ class Socket(SimpleNamespace):
 
 def hub_of(given: Given) -> tuple[Hub, Socket]:
     blobs = SimpleNamespace(size=lambda _digest: None)
-    hub = Hub(given.views, SimpleNamespace(), blobs)  # type: ignore[arg-type]
+    hub = Hub(given.views, SimpleNamespace(on_break=[]), blobs)  # type: ignore[arg-type]
     return hub, Socket(worker="a", id="s-a", uploads={}, sent=[], key=KEY.public_key().public_bytes_raw())
 
 

@@ -278,3 +278,20 @@ async def test_stock_subscriptions_work_beside_raw_ones(shared_server: NatsProce
 )
 def test_header_value(block: bytes | None, value: str) -> None:
     assert header_value(block, b"Name") == value
+
+
+async def test_all_is_read_though_the_server_counts_too_little_as_pending(jetstream: JetStreamLog) -> None:
+    count = 5_000
+    await jetstream.append([Append(ev.JobFailed(f"j{i}", "x"), f"m{i}") for i in range(count)])
+    reader = jetstream.read([], 0)
+    honest = reader._on_message
+
+    def miscounted(subject: bytes, reply: bytes, data: bytes, headers: bytes | None) -> None:
+        honest(subject, reply.rpartition(b".")[0] + b".0" if reply.startswith(b"$JS.ACK") else reply, data, headers)
+
+    reader._on_message = miscounted  # type: ignore[method-assign]
+    seqs: list[int] = []
+    while not seqs or not reader.caught_up:
+        seqs += [recorded.seq for recorded in await reader.batch(20, 1.0)]
+    assert seqs == list(range(1, count + 1))
+    await reader.close()

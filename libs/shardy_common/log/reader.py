@@ -70,6 +70,9 @@ class JetStreamReader:
         self._whole = not self._filters or not self._filters_at_server
         self._last: tuple[bytes, bytes] | None = None  # subject, and time in nanoseconds, of the message at _after
         self._arrived = asyncio.Event()
+        # The end of the log when the consumer was made: on a log whose end was damaged, the server has been seen to
+        # count less as pending than it goes on to deliver.
+        self._end = 0
         self._consumer_seq = 0
         self._news_after = _UNKNOWN  # of this consumer, later messages were appended after it was made
         self._server_pending = 1
@@ -82,7 +85,9 @@ class JetStreamReader:
 
     @property
     def caught_up(self) -> bool:
-        return not self._broken and self._server_pending == 0 and not self._backlog and self._archived is None
+        if self._broken or self._server_pending or self._backlog or self._archived is not None:
+            return False
+        return not self._whole or self._after >= self._end
 
     @property
     def taken(self) -> Taken | None:
@@ -192,7 +197,8 @@ class JetStreamReader:
             reply = await self._client.request(
                 f"$JS.API.CONSUMER.CREATE.{self._stream}.{self._consumer}", json.dumps(config).encode(), timeout=3
             )
-            extent = extent_of(await self._info())
+            info = await self._info()
+            extent, self._end = extent_of(info), int(info.get("state", {}).get("last_seq", 0))
         except (NatsError, TimeoutError, OSError):
             self._backlog.clear()  # what came already may stand behind what was archived
             self._after, self._last, self._broken = after, last, True
