@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections import OrderedDict
 from typing import Any
 
 import msgspec
@@ -42,7 +43,7 @@ ACCEPTED = "accepted"
 BUSY_RESULTS = 8
 REST_S = 0.003
 LOADED_RESULTS = 64
-LOADED_REST_S = 0.01
+LOADED_REST_S = 0.003
 CARRY_CACHE_BYTES = 32 * 1024 * 1024
 
 
@@ -68,9 +69,12 @@ class Hub:
         self._drained = asyncio.Event()
         self._slices: dict[tuple[str, int, int], bytes] = {}
         self._slices_bytes = 0
-        self._given_back: dict[str, None] = {}  # leases whose malformed result is recorded, the latest of them
+        self._given_back: OrderedDict[str, None] = (
+            OrderedDict()
+        )  # leases whose malformed result is recorded, the latest of them
         self._on_their_way: dict[str, Session] = {}  # leases whose result is being recorded → who is to hear of it
-        self._in_the_log: dict[str, None] = {}  # leases whose result this gateway has recorded, the latest of them
+        # leases whose result this gateway has recorded, the latest of them
+        self._in_the_log: OrderedDict[str, None] = OrderedDict()
         self.results_accepted = 0
         event_log.on_break.append(self._in_the_log.clear)  # it may come back without its end
 
@@ -288,7 +292,7 @@ class Hub:
             return
         self._given_back[lease_id] = None
         while len(self._given_back) > GIVEN_BACK_MAX:
-            self._given_back.pop(next(iter(self._given_back)))
+            self._given_back.popitem(last=False)
         task = self.views.tasks[lease_id.rpartition("-")[0]]
         event = ev.ResultFailed(task.id, task.job, lease_id, session.worker, MALFORMED, "")
         trace = self.views.jobs[task.job].trace
@@ -370,7 +374,7 @@ class Hub:
         for session, entries in acks.values():
             session.send({"t": "ack", "acks": entries})
         while len(self._in_the_log) > IN_THE_LOG_MAX:
-            self._in_the_log.pop(next(iter(self._in_the_log)))
+            self._in_the_log.popitem(last=False)  # of a plain dict the first is found by passing over all that left
 
 
 def _spans(spans: Any) -> dict[str, float]:
