@@ -69,12 +69,10 @@ class Hub:
         self._drained = asyncio.Event()
         self._slices: dict[tuple[str, int, int], bytes] = {}
         self._slices_bytes = 0
-        self._given_back: OrderedDict[str, None] = (
-            OrderedDict()
-        )  # leases whose malformed result is recorded, the latest of them
-        self._on_their_way: dict[str, Session] = {}  # leases whose result is being recorded → who is to hear of it
-        # leases whose result this gateway has recorded, the latest of them
+        # leases, the latest: whose malformed result is recorded, and whose result this gateway has recorded
+        self._given_back: OrderedDict[str, None] = OrderedDict()
         self._in_the_log: OrderedDict[str, None] = OrderedDict()
+        self._on_their_way: dict[str, Session] = {}  # leases whose result is being recorded → who is to hear of it
         self.results_accepted = 0
         event_log.on_break.append(self._in_the_log.clear)  # it may come back without its end
 
