@@ -32,8 +32,6 @@ COMMIT_BUSY_S = 1.0  # at most so long, however busy it is: most tasks are then 
 COMMIT_EVENTS = 5_000
 BUSY_EVENTS = 12  # a step that brought more than this is followed by a short rest, so that the next brings more still
 REST_S = 0.003
-LOADED_EVENTS = 64  # more than this in one step: nobody waits for a single task, and the rest is
-LOADED_REST_S = 0.003
 NO_ROOM_S = 1.0
 NO_ROOM = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)
 IN_FLIGHT_APPENDS_MAX = 16_000
@@ -167,7 +165,7 @@ class FoldLoop:
         if events and self._rest_s and self._reader.caught_up:
             await asyncio.sleep(self._rest_s)
         elif len(events) > BUSY_EVENTS:
-            await asyncio.sleep(LOADED_REST_S if len(events) > LOADED_EVENTS else REST_S)
+            await asyncio.sleep(REST_S)
 
     def fold(self, events: list[Recorded]) -> Failed | None:
         """Fold a batch in memory. Rows and checkpoint follow soon (COMMIT_S): a crash before that folds it again.

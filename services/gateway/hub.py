@@ -42,8 +42,6 @@ IN_THE_LOG_MAX = 20_000
 ACCEPTED = "accepted"
 BUSY_RESULTS = 8
 REST_S = 0.003
-LOADED_RESULTS = 64
-LOADED_REST_S = 0.003
 CARRY_CACHE_BYTES = 32 * 1024 * 1024
 
 
@@ -322,7 +320,7 @@ class Hub:
             self._queued.clear()
             while self.inbox.queued:
                 if self.inbox.queued > BUSY_RESULTS:  # many are coming: one write and one transaction for more of them
-                    await asyncio.sleep(LOADED_REST_S if self.inbox.queued > LOADED_RESULTS else REST_S)
+                    await asyncio.sleep(REST_S)
                 taken = self.inbox.take(RESULT_BATCH_MAX, RESULT_BATCH_BYTES)
                 batch = [item for _, item, _ in taken]
                 while not self._store(batch):
