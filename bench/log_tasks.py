@@ -15,7 +15,7 @@ import httpx
 import numpy as np
 
 from bench.log_store import copied, costs, cpu_s, figure, profiled, story_store, write_profiles
-from bench.tasks import _WORKER
+from bench.mesh import _WORKER
 from shardy_client import AsyncMesh
 from shardy_common.stack import Stack, _prepare_child
 
