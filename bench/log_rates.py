@@ -163,7 +163,9 @@ def _applied(service: str, recorded: list[Recorded], folder: Path) -> list[dict[
             core.evolve(event)
         rows = core.rows()
         projection.commit(rows, batch[-1].seq)
-        written.append({table: list(some) for table, some in rows.items()})
+        written.append(
+            {table: list(some) for table, some in rows.items() if not table.startswith("-")}
+        )  # not what left
     ours = len(recorded) / (time.process_time() - started)
     projection.close()
     bare = len(recorded) / max(_bare(folder / f"{service}-bare.db", written), 1e-9)
