@@ -295,3 +295,29 @@ async def test_all_is_read_though_the_server_counts_too_little_as_pending(jetstr
         seqs += [recorded.seq for recorded in await reader.batch(20, 1.0)]
     assert seqs == list(range(1, count + 1))
     await reader.close()
+
+
+async def test_a_stream_whose_messages_are_all_gone_has_been_read(server: NatsProcess) -> None:
+    """What is kept for a while only may end before anybody has read it, and its last sequence stays."""
+    log = await Log.open(server.url, name="test")
+    await log.append([Append(ev.JobFailed(f"j{i}", "x"), f"m{i}") for i in range(5)])
+    await log.client.request(f"$JS.API.STREAM.PURGE.{log.stream}", b"", timeout=5)
+    reader = log.read([], 0)
+    async with asyncio.timeout(2):
+        while not reader.caught_up:
+            assert await reader.batch(10, 0.2) == []
+    await reader.close()
+    await log.close()
+
+
+async def test_an_idle_server_has_delivered_all_it_has(jetstream: JetStreamLog) -> None:
+    """Where it names a last sequence that it does not have, its next sign of life says that nothing is left."""
+    await jetstream.append([Append(ev.JobFailed(f"j{i}", "x"), f"m{i}") for i in range(5)])
+    reader = jetstream.read([], 0)
+    seqs = [recorded.seq for recorded in await reader.batch(100, 2.0)]
+    reader._end = 9
+    assert seqs == [1, 2, 3, 4, 5] and not reader.caught_up
+    async with asyncio.timeout(10):
+        while not reader.caught_up:
+            await reader.batch(10, 1.0)
+    await reader.close()

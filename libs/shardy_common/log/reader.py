@@ -70,8 +70,8 @@ class JetStreamReader:
         self._whole = not self._filters or not self._filters_at_server
         self._last: tuple[bytes, bytes] | None = None  # subject, and time in nanoseconds, of the message at _after
         self._arrived = asyncio.Event()
-        # The end of the log when the consumer was made: on a log whose end was damaged, the server has been seen to
-        # count less as pending than it goes on to deliver.
+        # The end of the log when the consumer was made, 0 once it was reached: on a log whose end was damaged, the
+        # server has been seen to count less as pending than it goes on to deliver.
         self._end = 0
         self._consumer_seq = 0
         self._news_after = _UNKNOWN  # of this consumer, later messages were appended after it was made
@@ -198,7 +198,8 @@ class JetStreamReader:
                 f"$JS.API.CONSUMER.CREATE.{self._stream}.{self._consumer}", json.dumps(config).encode(), timeout=3
             )
             info = await self._info()
-            extent, self._end = extent_of(info), int(info.get("state", {}).get("last_seq", 0))
+            state = info.get("state", {})
+            extent, self._end = extent_of(info), int(state.get("last_seq", 0)) if state.get("messages") else 0
         except (NatsError, TimeoutError, OSError):
             self._backlog.clear()  # what came already may stand behind what was archived
             self._after, self._last, self._broken = after, last, True
@@ -267,8 +268,8 @@ class JetStreamReader:
                 last = header_value(headers, b"Nats-Last-Consumer")
                 if last and int(last) != self._consumer_seq:
                     self._broken = True
-                elif not stalled:
-                    self._server_pending = 0
+                elif not stalled:  # it is idle, so it has delivered all it has, whatever it counted
+                    self._server_pending = self._end = 0
             self._arrived.set()
             return
         # $JS.ACK.<stream>.<consumer>.<delivered>.<stream seq>.<consumer seq>.<ns>.<pending>
