@@ -15,6 +15,7 @@ from shardy_common import letters, mending
 from shardy_common.log import Append, Appended, Conflict, MemoryLog, Outcome, Projection, Recorded, Table, Unknown
 from shardy_common.service import FoldLoop
 from shardy_common.wire import events as ev
+from shardy_common.wire.job import Tile
 
 TABLES = [Table("counts", {"id": str, "n": int, "body": bytes}, [["n"]])]
 WORDS = "no shape of \x1b[31m\n" + "x" * 900
@@ -97,6 +98,33 @@ def counts_of(loop: FoldLoop) -> dict[str, int]:
 
 def letters_in(log: MemoryLog) -> list[ev.DlqRecorded]:
     return [e.event for e in log.events if isinstance(e.event, ev.DlqRecorded)]
+
+
+async def test_many_in_one_message_are_left_out_together(tmp_path: Path) -> None:
+    """Checkpoints stand between messages: no part of one is folded without the others, live or anew."""
+    log = MemoryLog(lambda: 1)
+    tile = Tile(0, 1, 0, 1)
+    for first in (0, 3, 6):
+        tasks = [ev.TaskCreated(f"t{first + i}", "j", tile, []) for i in range(3)]
+        await log.append([Append(task, f"create/{task.task}") for task in tasks])
+    failing("t4")
+    told: list[str] = []
+
+    class OfTasks(Throwing):
+        filters = ("task.*.*", "dlq.*.*")
+
+    async def observe(events: list[Recorded]) -> None:
+        told.extend(e.event.entity_id for e in events if e.event is not None)
+
+    async with running(log, tmp_path / "p.db", core=OfTasks, observe=observe) as loop:
+        await until(lambda: len(letters_in(log)) == 1)
+        await folded(loop, log)
+        assert set(counts_of(loop)) == {"t0", "t1", "t2", "t6", "t7", "t8"}
+        assert [name for name in told if name.startswith("t")] == ["t0", "t1", "t2", "t6", "t7", "t8"]
+        live = loop.projection.checksum()
+        assert (await loop.rebuild())["checksum"] == live
+    (letter,) = letters_in(log)
+    assert (letter.subject_of, letter.seq_of) == ("task.created.j", 2)
 
 
 async def test_a_fold_goes_on_without_what_it_cannot_fold(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from shardy_common.log.packs import EVENTS_MAX, pack, spread, unpack
 from shardy_common.wire import events as ev
 from shardy_common.wire import subjects
 from shardy_common.wire.job import Tile
+from shardy_gateway.evidence import PARTS
 
 SIGS = ("", "ab" * 64, "cd" * 64)
 JOBS, WORKERS, TASKS = st.integers(0, 2), st.integers(0, 2), st.integers(0, 90)
@@ -132,6 +133,10 @@ async def test_a_message_that_is_appended_again_is_known(log: MemoryLog | JetStr
     assert len(await everything(log, [">"])) == 5
     await log.append(items[:4])  # no such message is there yet, whatever is in it
     assert len(await everything(log, [">"])) == 9
+
+
+def test_a_place_in_the_gateways_rows_holds_all_of_a_message() -> None:
+    assert EVENTS_MAX < PARTS
 
 
 def test_one_alone_stays_as_it_is() -> None:
