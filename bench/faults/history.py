@@ -211,8 +211,25 @@ def _verdicts_repeated(story: Story) -> Iterator[str]:
         yield f"task {task} was verified more than once"
 
 
+def _results_repeated(story: Story) -> Iterator[str]:
+    """One result may stand in the log twice only if its worker came back since it was lent, to another gateway."""
+    lent: dict[str, int] = {}
+    joined: dict[str, int] = {}
+    known: set[str] = set()
+    for recorded in story.log:
+        event = recorded.event
+        if isinstance(event, ev.TaskCreated | ev.TaskAssigned):
+            lent.update((lease.id, recorded.seq) for lease in event.leases)
+        elif isinstance(event, ev.WorkerJoined):
+            joined[event.worker] = recorded.seq
+        elif isinstance(event, ev.ResultSubmitted):
+            if event.lease in known and joined.get(event.worker, 0) <= lent.get(event.lease, 0):
+                yield f"the result of lease {event.lease} was recorded more than once"
+            known.add(event.lease)
+
+
 def _results_differ(story: Story) -> Iterator[str]:
-    """One that a worker sends to two gateways may stand in the log twice, and says the same both times."""
+    """One that stands in the log twice says the same both times."""
     said: dict[str, str] = {}
     for recorded in story.events(ev.ResultSubmitted):
         result: ev.ResultSubmitted = recorded.event  # type: ignore[assignment]
@@ -290,6 +307,7 @@ RULES: dict[str, Callable[[Story], Iterator[str]]] = {
     "verified fell": _verified_fell,
     "verified ahead": _verified_ahead,
     "verdict repeated": _verdicts_repeated,
+    "result repeated": _results_repeated,
     "results differ": _results_differ,
     "ended twice": _ended_twice,
     "badly covered": _badly_covered,

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from mesh_events import lease, matmul
+from mesh_events import joined, lease, matmul
 
 from bench.faults.history import RULES, Seen, Story, violations
 from bench.faults.mesh import differences
@@ -91,6 +91,11 @@ def test_a_true_history_has_no_violation() -> None:
     assert violations(story(HISTORY, LOG)) == []
 
 
+def test_a_worker_that_came_back_may_have_handed_in_twice() -> None:
+    assert violations(story(HISTORY, [*LOG, joined(ADA), result("t1", 0, ADA)])) == []
+    assert kinds_of(story(HISTORY, [*LOG, joined(BO), result("t1", 0, ADA)])) == {"result repeated"}
+
+
 def test_a_job_that_still_runs_is_no_violation_while_its_time_is_not_over() -> None:
     begun = [s for s in HISTORY if s.job == "j1" and s.state != "completed" and s.what != "answered"]
     until_t1 = LOG[:6]
@@ -157,11 +162,8 @@ PLANTED: list[tuple[str, Callable[[], Story], set[str]]] = [
         set(),
     ),
     ("verdict repeated", lambda: story(HISTORY, [*LOG, verdict("t1", ONE)]), {"badly covered", "credit"}),
-    (
-        "results differ",
-        lambda: story(HISTORY, [*LOG, OTHER]),
-        set(),
-    ),
+    ("result repeated", lambda: story(HISTORY, [*LOG, result("t1", 0, ADA)]), set()),
+    ("results differ", lambda: story(HISTORY, [*LOG, joined(ADA), OTHER]), set()),
     ("ended twice", lambda: story(HISTORY, [*LOG, ev.JobFailed("j1", "late")]), set()),
     ("badly covered", lambda: story(HISTORY, other(8, tile=Tile(5, 3, 0, 4))), set()),
     ("badly covered", lambda: story(HISTORY, other(8, tile=ONE)), set()),

@@ -19,6 +19,7 @@ class WorkerStory:
     session: str
     gateway: str
     instance: str
+    joined: int  # place of its last join
     there: bool = True
     gone: int = 0
     tier: str = ""
@@ -67,7 +68,7 @@ class Others:
         check(event.session not in self.sessions, "a session twice:", event)
         self.sessions.add(event.session)
         before = self.seen.get(event.worker)
-        story = self.seen[event.worker] = WorkerStory(event.session, event.gateway, event.instance)
+        story = self.seen[event.worker] = WorkerStory(event.session, event.gateway, event.instance, recorded.seq)
         if before is not None:
             story.gone = recorded.seq  # what it had and does not bring is lost
 

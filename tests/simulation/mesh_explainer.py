@@ -273,7 +273,8 @@ class Explainer(Others):
 
     def _answered(self, event: ev.ResultSubmitted, recorded: Recorded) -> None:
         task, lease = self._lease_of(event)
-        if lease.state == "answered":  # sent to two gateways: folds take the first
+        if lease.state == "answered":  # by a worker that came back, to another gateway: folds take the first
+            check(self.seen[event.worker].joined > lease.seq, "a lease is answered twice:", event)
             same = event.digest == lease.digest
             check(same or not self.mesh.workers[event.worker].honest, "a lease is answered twice, differently:", event)
             self.mesh.count("results recorded twice")

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from mesh_world import Mesh
 
 AGAIN_MS = 1_000  # a store or a log that fails is tried again after this
+UNTIERED_MS = 60_000  # a session that is given no tier for so long is over
 GONE_MS = 20_000  # a gateway that is silent for so long is taken for gone by the others
 GRACE_MS = 30_000  # of an API key that was replaced
 
@@ -144,7 +145,7 @@ class GatewayNode(Node):
         self.send([Append(join, f"join/{join.session}")])
 
     def leave(self, worker: Worker, session: str, cause: str) -> None:
-        """Said once the session was given a tier: only then is it listened to."""
+        """Said once the session was given a tier, for only then is it listened to; or when none came for too long."""
         if self.sessions.get(worker.id) is worker:
             del self.sessions[worker.id]
         left = ev.WorkerLeft(worker.id, session, cause)
@@ -152,6 +153,14 @@ class GatewayNode(Node):
             self._say_left(left)
         else:
             self.leaving[session] = left
+            life = self.life
+            self.mesh.later(UNTIERED_MS, lambda: self.life == life and self._given_up(session))
+
+    def _given_up(self, session: str) -> None:
+        left = self.leaving.pop(session, None)
+        if left is not None:
+            self.mesh.count("left before a tier came")
+            self._say_left(left)
 
     def _say_left(self, event: ev.WorkerLeft) -> None:
         life, item = self.life, Append(event, f"left/{event.session}")
