@@ -57,7 +57,7 @@ async def test_archived_copied_put_back_and_replayed(tmp_path: Path, rng: np.ran
             await works(stack, rng)
             a, b = int8(rng, 120, 16), int8(rng, 16, 6)
             async with client(stack) as mesh:
-                done = await mesh.submit_matmul(a, b, task_rows=4)
+                done = await mesh.submit_matmul(a, b, task_rows=1)
                 await done.wait(timeout_s=PATIENCE_S)
                 stories = await told(stack, done.id)
                 active = await mesh.submit_matmul(int8(rng, 1_200, 16), b, task_rows=1)
@@ -65,7 +65,7 @@ async def test_archived_copied_put_back_and_replayed(tmp_path: Path, rng: np.ran
                 report = await shardy(
                     stack, *("log", "archive", "--older-than", "0s", "--keep-events", "0", "--epoch-events", "100")
                 )
-                assert report["active_jobs"] == 1 and report["archived"] > 30 and report["purged"] > 30, report
+                assert report["active_jobs"] == 1 and report["archived"] > 100 and report["purged"] > 50, report
                 assert report["archived"] <= report["floor"] < report["last"] and not report["waiting"]
                 assert await told(stack, done.id) == stories, "archived events tell the same story"
                 await listed(stack, done.id)
