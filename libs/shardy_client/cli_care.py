@@ -10,14 +10,10 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from shardy_client.cli_common import AsJson, bounded, command, line, number, print_json, table
+from shardy_client.cli_common import AsJson, DataDir, bounded, command, line, number, print_json, table
 from shardy_client.errors import InvalidInput, MeshUnreachable, ShardyError
 
 T = TypeVar("T")
-DataDir = Annotated[
-    Path,
-    typer.Option("--data-dir", envvar="SHARDY_DATA_DIR", help="Where the mesh keeps its log, blobs and keys."),
-]
 UNITS_S = {"s": 1, "min": 60, "h": 3_600, "d": 86_400, "w": 7 * 86_400}
 
 

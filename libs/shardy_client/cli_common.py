@@ -9,6 +9,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Coroutine, Iterable
+from pathlib import Path
 from typing import Annotated, Any, NoReturn, ParamSpec, TypeVar
 
 import typer
@@ -62,6 +63,10 @@ OperatorKey = Annotated[
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output, for other programs.")]
+DataDir = Annotated[
+    Path,
+    typer.Option("--data-dir", envvar="SHARDY_DATA_DIR", help="Where the mesh keeps its log, blobs and keys."),
+]
 JobId = Annotated[
     str,
     typer.Argument(help="The job's id; `shardy jobs` lists them.", metavar="ID", autocompletion=complete.job_ids),

@@ -11,11 +11,9 @@ import typer
 from shardy_client import complete
 from shardy_client import doctor as checks
 from shardy_client.cli_bars import Bars
-from shardy_client.cli_common import URL, AsJson, Url, command, err, out, print_json
+from shardy_client.cli_common import URL, AsJson, DataDir, Url, command, err, out, print_json
 from shardy_client.errors import InvalidInput, MeshUnreachable, ShardyError
 from shardy_client.transport import gateways
-
-DataDir = Annotated[Path, typer.Option("--data-dir", help="Where the mesh keeps its log, blobs and keys.")]
 
 
 @command

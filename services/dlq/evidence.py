@@ -17,7 +17,7 @@ MESSAGE_CHARS_MAX = 120
 
 
 def history_filters(task: str) -> tuple[str, ...]:
-    """Subjects with everything that happened to a task."""
+    """Subjects with everything that happened to a task; the last two are its job's, and tell of other tasks, too."""
     own = tuple(subjects.of_entity(entity, task) for entity in ("task", "result", "fraud"))
     job = ids.job_of(task)
     return (*own, subjects.subject(ev.TaskCreated.name, job), subjects.subject(ev.ResultSubmitted.name, job))

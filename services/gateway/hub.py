@@ -347,10 +347,15 @@ class Hub:
         waiting = list(zip(messages, inside, strict=True))
         for attempt in range(1_000_000):  # bounded by the queue's limit and the workers' patience, not by a count
             outcomes = await self.log.append([message for message, _ in waiting])
-            recorded = [item for (_, items), o in zip(waiting, outcomes, strict=True) if isinstance(o, Appended)
-                        for item in items]  # fmt: skip
+            recorded: list[Incoming] = []
+            again = []
+            for one, outcome in zip(waiting, outcomes, strict=True):
+                if isinstance(outcome, Appended):
+                    recorded += one[1]
+                else:
+                    again.append(one)
             self._recorded(recorded)
-            waiting = [one for one, o in zip(waiting, outcomes, strict=True) if not isinstance(o, Appended)]
+            waiting = again
             if not waiting:
                 return
             if attempt == 0 and any(isinstance(outcome, Full) for outcome in outcomes):
