@@ -163,7 +163,7 @@ async def listed(stack: Stack, job: str) -> None:
                     return seqs
 
         old = await walk("after", event="task.verified", job=job)
-        assert len(old) == 30 and old == sorted(old) == sorted(await walk("before", event="task.verified", job=job))
+        assert len(old) == 120 and old == sorted(old) == sorted(await walk("before", event="task.verified", job=job))
         everything = await walk("after")
         assert everything[: len(everything)] == list(range(1, len(everything) + 1))
         page = await mesh.log(1, after=0, subject="task.verified.>")
