@@ -16,25 +16,24 @@ from nats.errors import TimeoutError as NatsTimeout
 from shardy_common.wire.subjects import control
 
 SERVICES = ("gateway", "matchmaker", "quorum", "prover-verifier", "gossip-bridge", "dlq")
-PATIENCE_S = 1.0  # for the first answer
-QUIET_S = 0.25  # then until nobody has answered for so long
+PATIENCE_S = 1.0
 REBUILD_S = 600.0
 LOOK_S = 0.2  # between two looks at a build
 OnStatus = Callable[[dict[str, Any]], None]
 
 
 async def statuses(client: Client, service: str) -> list[dict[str, Any]]:
-    """What each live replica says of itself, as long as each of those that the others know has answered; otherwise
-    whoever answers in time."""
+    """What each live replica says of itself: once each of those that the others know has answered, or PATIENCE_S have
+    passed; one that has just died is waited for in vain."""
     inbox = client.new_inbox()
     subscription = await client.subscribe(inbox)
     found: list[dict[str, Any]] = []
     try:
         await client.publish(control(service, "status"), b"{}", reply=inbox)
         deadline = time.monotonic() + PATIENCE_S
-        while time.monotonic() < deadline:
+        while (left_s := deadline - time.monotonic()) > 0:
             with contextlib.suppress(NatsTimeout, asyncio.TimeoutError):
-                message: Msg = await subscription.next_msg(timeout=QUIET_S if found else PATIENCE_S)
+                message: Msg = await subscription.next_msg(timeout=left_s)
                 if message.data:  # an empty one says that nobody listens
                     found.append(json.loads(message.data))
                 else:

@@ -83,7 +83,7 @@ async def test_a_mesh_goes_on_and_folds_the_event_once_its_service_is_repaired(
 
             code, _, err = await shardy(stack, "dlq", "replay", entry)
             assert code != 0 and "still cannot fold event" in err and "this name is cursed" in err
-            assert await both_without() == entry
+            assert await until(both_without, "both have looked again, and go on without it") == entry
 
             repaired.touch()
             code, out, err = await shardy(stack, "dlq", "replay", entry)

@@ -321,3 +321,17 @@ async def test_an_idle_server_has_delivered_all_it_has(jetstream: JetStreamLog) 
         while not reader.caught_up:
             await reader.batch(10, 1.0)
     await reader.close()
+
+
+async def test_a_reader_whose_name_another_has_takes_the_next_at_once(server: NatsProcess) -> None:
+    log = await JetStreamLog.open(server.url, name="test")
+    await log.append([Append(failed("j"), "a")])
+    first = log.read(["job.*.*"], 0)
+    assert len(await read_until(first, 1)) == 1
+    second = log.read(["job.*.*"], 0)
+    second._number = first._number - 1  # so it asks for the name of the first
+    assert len(await second.batch(10, 1.0)) == 1
+    assert second._number == first._number + 1
+    await first.close()
+    await second.close()
+    await log.close()

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 class LeaseStory:
     worker: str
     seq: int
+    session: str  # of its worker, for which it was lent
     stale: bool  # its worker was away, or had another session, when it was lent
     state: str = "live"  # then answered, expired, failed
     over: bool = False  # it ran out, whether it was answered then or not
@@ -220,7 +221,7 @@ class Explainer(Others):
                 else:
                     apart = self.mesh.workers[other.worker].address != self.mesh.workers[lease.worker].address
                     check(apart, "two replicas at one address:", lease, task)
-            task.leases[lease.id] = LeaseStory(lease.worker, seq, stale)
+            task.leases[lease.id] = LeaseStory(lease.worker, seq, lease.session, stale)
 
     def _expired(self, event: ev.TaskExpired, _recorded: Recorded) -> None:
         task = self._going_on(event)
@@ -274,9 +275,10 @@ class Explainer(Others):
     def _answered(self, event: ev.ResultSubmitted, recorded: Recorded) -> None:
         task, lease = self._lease_of(event)
         if lease.state == "answered":  # by a worker that came back, to another gateway: folds take the first
-            check(self.seen[event.worker].joined > lease.seq, "a lease is answered twice:", event)
+            worker = self.mesh.workers[event.worker]  # here a gateway listens to it before its join is in the log
+            check(worker.session != lease.session, "a lease is answered twice:", event)
             same = event.digest == lease.digest
-            check(same or not self.mesh.workers[event.worker].honest, "a lease is answered twice, differently:", event)
+            check(same or not worker.honest, "a lease is answered twice, differently:", event)
             self.mesh.count("results recorded twice")
             return
         check(event.digest in self.mesh.work.blobs, "a result whose bytes are not stored:", event)

@@ -122,6 +122,8 @@ class JetStreamReader:
                 await self._restart()
                 if self._archived is not None:
                     continue
+                if self._broken and time.monotonic() < deadline:
+                    continue  # the restart has waited: nothing will arrive that could wake this
             await self._release_flow()
             left = deadline - time.monotonic()
             if left <= 0:
