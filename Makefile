@@ -12,7 +12,7 @@ WORDS ?=
 SUITE ?=
 PAGE := services/gateway/static/index.html
 # tests wait more than they compute: two files at a time, each in a process of its own
-LANES ?= -n 2 --dist loadfile
+LANES ?= -n 3 --dist loadfile
 WORKER_JS := web-worker/dist/shardy-worker.mjs
 PAGE_SOURCES := $(shell find web-worker/src web-worker/index.html web-worker/public web-worker/vite.config.ts -type f 2>/dev/null) \
   web-worker/package-lock.json libs/shardy_common/engine/shardy_engine.wasm
@@ -37,8 +37,11 @@ worker: $(VENV)/.run ## join the running stack with this machine
 worker-js: $(WORKER_JS) ## build the worker for Node and Bun (web-worker/bin/shardy-worker.mjs starts it)
 
 test: $(VENV)/.dev $(PAGE) $(WORKER_JS) ## all tests: Python, TypeScript, real services, a real browser where there is one
-	cd web-worker && npm test --silent
-	$(PY) -m pytest -q -ra $(LANES)
+	@failed=0; \
+	(cd web-worker && npm test --silent) || failed=1; \
+	$(PY) -m pytest -q -ra $(LANES) --alone=not || failed=1; \
+	$(PY) -m pytest -q -ra --alone=only || failed=1; \
+	exit $$failed
 
 test-fast: $(VENV)/.dev ## the tests that need no services and no browser
 	$(PY) -m pytest -q -m "not connected and not browser and not gpu and not slow and not compose" $(LANES)

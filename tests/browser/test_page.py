@@ -6,6 +6,7 @@ import json
 import time
 from typing import Any
 
+import pytest
 from browser_harness import ROOT, Open, until
 
 KERNELS = json.loads((ROOT / "libs/shardy_common/kernels/manifest.json").read_text())
@@ -48,6 +49,7 @@ async def test_uses_the_processor_without_webgpu(mesh_url: str, open_page: Open)
     assert any("computes on its processor" in note for note in status["notes"])
 
 
+@pytest.mark.alone
 async def test_stops_within_a_second(mesh_url: str, open_page: Open) -> None:
     page = await open_page(mesh_url, backend="wasm")
     await until(page, "s.tier !== null")

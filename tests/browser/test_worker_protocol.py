@@ -187,6 +187,7 @@ async def test_gives_back_what_it_can_not_do(gateway: PageGateway, open_page: Op
     await until(page, "s.tasksFailed === 5 && s.tasksDone === 1")
 
 
+@pytest.mark.alone
 async def test_stop_leaves_while_computing(gateway: PageGateway, open_page: Open) -> None:
     page = await open_page(gateway.url, backend="wasm")
     session = await joined(gateway)

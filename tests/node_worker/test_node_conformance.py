@@ -152,6 +152,7 @@ async def leaves_within_a_second(gateway: ScriptGateway, worker: Process, sessio
     return time.monotonic() - begun
 
 
+@pytest.mark.alone
 async def test_leaves_within_a_second_while_it_computes(gateway: ScriptGateway, start: Start) -> None:
     worker = await start(gateway.url, "--ephemeral", "--json")
     session = await joined(gateway)
