@@ -130,6 +130,11 @@ class Mesh:
                     return False
         return True
 
+    async def idle(self) -> bool:
+        """No job goes on: nothing will be recorded between the looks at the log, at credit and at what workers keep."""
+        story = Story((), await read_log(self.stack))
+        return all(story.state_of(job) != "running" for job in story.of_job)
+
     # -- another log --------------------------------------------------------------------------------------------------
 
     async def follow_anew(self) -> None:
@@ -171,6 +176,7 @@ class Mesh:
         await self.rest()
         await until(self.live, "every service is live")
         await self._read_again()
+        await until(self.idle, "every job has ended, those too of which nobody was told")
         replays = await self._replays(rebuilt)
         log = await read_log(self.stack)
         credit = await self._credit()

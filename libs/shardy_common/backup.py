@@ -22,6 +22,7 @@ from typing import Any
 import msgspec
 from blake3 import blake3
 
+from shardy_common.blobs.index import pack_ends, places
 from shardy_common.log import stream_copy
 from shardy_common.log.archive import Archive, extent_of
 from shardy_common.log.archiving import locked
@@ -172,7 +173,7 @@ def _copy_blobs(root: Path, folder: Path, before: Manifest | None) -> dict[str, 
     ):
         live.backup(copy)
         copy.execute("PRAGMA journal_mode=DELETE")
-        ends = copy.execute("SELECT pack, MAX(at + size) FROM packed GROUP BY pack").fetchall()
+        ends = pack_ends(copy)
     index.chmod(0o600)
     for pack, end in ends:
         name = f"{BLOBS}/packs/{pack}"
@@ -186,7 +187,7 @@ def _check_packs(index: Path) -> None:
     """Each packed blob has the bytes of its name. Read in the order in which they lie."""
     with contextlib.closing(sqlite3.connect(index)) as rows:
         file, name = None, ""
-        for digest, pack, at, size in rows.execute("SELECT digest, pack, at, size FROM packed ORDER BY pack, at"):
+        for digest, pack, at, size in places(rows):
             if pack != name:
                 if file is not None:
                     file.close()

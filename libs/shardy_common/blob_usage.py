@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from shardy_common.blobs.index import sizes
 from shardy_common.log import JetStreamLog, Recorded, read_all
 from shardy_common.runtime import running_log
 from shardy_common.wire import events as ev
@@ -51,7 +52,7 @@ def stored(root: Path) -> Iterator[tuple[bytes, int]]:
     index = root / "packs" / "index.db"
     if index.exists():
         with contextlib.closing(sqlite3.connect(f"file:{index}?mode=ro", uri=True, timeout=30)) as rows:
-            yield from rows.execute("SELECT digest, size FROM packed")
+            yield from sizes(rows)
     for place, _, names in os.walk(root / "large"):
         for name in names:
             with contextlib.suppress(OSError, ValueError):

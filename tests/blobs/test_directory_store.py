@@ -149,13 +149,13 @@ def test_a_full_disk_spoils_nothing(
 
 def test_an_index_that_cannot_grow_is_a_full_disk_too(store: DirectoryStore) -> None:
     store.put_small([named(b"first")])
-    pages = store._index.execute("PRAGMA page_count").fetchone()[0]
-    store._index.execute(f"PRAGMA max_page_count = {pages}")
+    pages = store._index._rows.execute("PRAGMA page_count").fetchone()[0]
+    store._index._rows.execute(f"PRAGMA max_page_count = {pages}")
     lost = [named(os.urandom(10)) for _ in range(2000)]
     for _ in range(2):
         with pytest.raises(OSError):
             store.put_small(lost)
-    store._index.execute("PRAGMA max_page_count = 1000000")
+    store._index._rows.execute("PRAGMA max_page_count = 1000000")
     store.put_small(lost)
     assert all(store.read(digest) == data for digest, data in lost)
 

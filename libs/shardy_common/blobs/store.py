@@ -7,10 +7,8 @@ An address is the hex BLAKE3 of the bytes; a name that differs from its bytes ne
 
 from __future__ import annotations
 
-import errno
 import os
 import secrets
-import sqlite3
 from collections import OrderedDict
 from collections.abc import Iterable
 from pathlib import Path
@@ -18,6 +16,8 @@ from typing import Protocol
 
 import blake3
 import numpy as np
+
+from shardy_common.blobs.index import PackIndex, Place
 
 PACKED_BYTES_MAX = 64 * 1024
 _OPEN_FILES_MAX = 64
@@ -79,15 +79,7 @@ class DirectoryStore:
         self.root = Path(root)
         for name in ("incoming", "packs", "large"):
             (self.root / name).mkdir(parents=True, exist_ok=True)
-        self._index = sqlite3.connect(
-            self.root / "packs" / "index.db", isolation_level=None, check_same_thread=False, timeout=10
-        )
-        self._index.execute("PRAGMA journal_mode=WAL")
-        self._index.execute("PRAGMA synchronous=NORMAL")
-        self._index.execute(
-            "CREATE TABLE IF NOT EXISTS packed (digest BLOB PRIMARY KEY, pack TEXT, at INTEGER, size INTEGER)"
-            " WITHOUT ROWID"
-        )
+        self._index = PackIndex(self.root / "packs" / "index.db")
         self._pack_name = ""
         self._pack_fd = -1
         self._pack_at = 0
@@ -98,7 +90,7 @@ class DirectoryStore:
     def put_small(self, items: Iterable[tuple[str, bytes | memoryview]]) -> None:
         """Store blobs of at most PACKED_BYTES_MAX under digests that the caller computed; durable against a crash of
         this process when it returns."""
-        rows, chunks, fresh = [], [], set()
+        places, chunks, fresh = [], [], set()
         if self._pack_fd < 0 or self._pack_at > 1 << 30:
             self._new_pack()
         at = self._pack_at
@@ -107,9 +99,9 @@ class DirectoryStore:
                 continue
             fresh.add(digest)
             chunks.append(data)
-            rows.append((bytes.fromhex(digest), self._pack_name, at, len(data)))
+            places.append(Place(bytes.fromhex(digest), self._pack_name, at, len(data)))
             at += len(data)
-        if not rows:
+        if not places:
             return
         blob = b"".join(chunks)
         written = 0
@@ -120,7 +112,7 @@ class DirectoryStore:
             self._pack_at = 1 << 31  # what was written in part is never referred to: the next call takes a new pack
             raise
         self._pack_at = at
-        self._index_rows(rows)
+        self._index.add(places)
         for digest in fresh:
             self._recent[digest] = None
         while len(self._recent) > 50_000:
@@ -142,16 +134,6 @@ class DirectoryStore:
                     writer.abandon()
                     raise
         self.put_small(small)
-
-    def _index_rows(self, rows: list[tuple[bytes, str, int, int]]) -> None:
-        try:
-            self._index.execute("BEGIN IMMEDIATE")
-            self._index.executemany("INSERT OR IGNORE INTO packed VALUES (?,?,?,?)", rows)
-            self._index.execute("COMMIT")
-        except sqlite3.Error as error:  # a full disk again, or another process that holds the index too long
-            if self._index.in_transaction:
-                self._index.execute("ROLLBACK")
-            raise OSError(errno.EIO, f"the blob index cannot be written: {error}") from error
 
     def writer(self) -> BlobWriter:
         return BlobWriter(self)
@@ -199,17 +181,12 @@ class DirectoryStore:
         if self._pack_fd >= 0:
             os.close(self._pack_fd)
 
-    def _find(self, digest: str) -> tuple[str, int, int] | None:
-        return self._index.execute(
-            "SELECT pack, at, size FROM packed WHERE digest = ?", (bytes.fromhex(digest),)
-        ).fetchone()
-
     def _locate(self, digest: str) -> tuple[str, int, int]:
         """(file below root, offset, size). Blobs never change, so where one lies is remembered."""
         known = self._located.get(digest)
         if known is not None:
             return known
-        row = self._find(digest)
+        row = self._index.find(bytes.fromhex(digest))
         if row is not None:
             found = ("packs/" + row[0], row[1], row[2])
         else:
