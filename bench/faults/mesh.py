@@ -118,7 +118,7 @@ class Mesh:
     async def live(self) -> bool:
         """Every replica of every service answers, follows the log to its end, and sees the others."""
         wanted: dict[str, set[str]] = {}
-        for name in self.stack.processes.keys() - {"nats-server"}:
+        for name in (name for name in self.stack.processes if not name.startswith("nats-server")):
             service = next(s for s in sorted(SERVICES, key=len, reverse=True) if name.startswith(s))
             wanted.setdefault(service, set()).add(name.removeprefix(service).removeprefix("-") or "0")
         async with opened_log(self.stack) as log:

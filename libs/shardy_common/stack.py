@@ -135,9 +135,15 @@ class Stack:
         return await connect(self.nats_url, name=name, role=role, seed_file=self.seed_file(role))
 
     async def open_log(self, name: str = "test", role: str = OPERATOR) -> JetStreamLog:
-        """The log, which the caller closes; for role see connect()."""
-        seed_file, replicas = self.seed_file(role), self.stream_replicas
-        return await JetStreamLog.open(self.nats_url, name=name, role=role, seed_file=seed_file, replicas=replicas)
+        """The log with its archive, which the caller closes; for role see connect()."""
+        return await JetStreamLog.open(
+            self.nats_url,
+            name=name,
+            role=role,
+            seed_file=self.seed_file(role),
+            replicas=self.stream_replicas,
+            archive=self.data_dir / "archive",
+        )
 
     @property
     def stream_replicas(self) -> int:
