@@ -1,7 +1,7 @@
 """Helpers that several folders of tests share lie in tests/support.
 
-Tests marked `alone` hold what is promised in seconds to somebody who watches, so nothing else may run beside them:
-`make test` runs the others first, some at a time (--alone=not), and then them (--alone=only).
+Tests marked `alone` hold what is promised in seconds to somebody who watches, or take every core, so nothing else may
+run beside them: `make test` runs the others first, some at a time (--alone=not), and then them (--alone=only).
 """
 
 from __future__ import annotations

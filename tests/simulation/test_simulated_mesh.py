@@ -53,6 +53,7 @@ def test_some_storms_end_well() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.alone  # it takes every core
 @pytest.mark.timeout(1_800)
 @pytest.mark.skipif(bool(ONE), reason="one seed is replayed")
 def test_storms_end_well() -> None:
