@@ -7,13 +7,13 @@ neither the task nor anybody's credit.
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
 
 from shardy_common.log import Recorded, Table
+from shardy_common.shelf import Shelf
 from shardy_common.wire import events as ev
 from shardy_gateway.side import SideFold
 
@@ -21,6 +21,8 @@ OPS_PER_CREDIT = 1_000_000_000
 WORKERS_PER_TASK_MAX = 64  # far over the leases that a task may have: an entry's id is its verdict's place and a number
 _SEQ_BITS = 41  # a place is a worker's number (0: everybody) and the verdict's sequence: one integer, no second index
 _SEQ_MAX = (1 << _SEQ_BITS) - 1
+_WORKER, _OWNER = "w", "o"  # whose totals a row has, before the name
+_PAGE = 1_000  # rows of totals that are read at once
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -53,7 +55,7 @@ _verdict = msgspec.msgpack.Decoder(_Verdict).decode
 
 
 class Ledger(SideFold):
-    """In memory: number and totals of every worker, totals of every owner ever credited, usage of failed jobs."""
+    """In memory: the sums of all, and of workers, owners and failed jobs those that were met last."""
 
     tables = [
         Table("credit", {"place": int, "task": str}),
@@ -65,21 +67,28 @@ class Ledger(SideFold):
 
     def __init__(self) -> None:
         super().__init__()
-        self._workers: dict[str, list[int]] = {}  # number, tasks, operations
-        self._owners: dict[str, list[int]] = {}
+        self._workers: Shelf[list[int]] = Shelf()  # number, tasks, operations
+        self._owners: Shelf[list[int]] = Shelf()
+        self._numbers = self._entries = self._ops = 0  # workers that were ever credited, and the sums of all of them
         self._touched: set[str] = set()
         self._touched_owners: set[str] = set()
-        self._failed: dict[str, tuple[int, int]] = {}
+        self._failed: Shelf[tuple[int, int]] = Shelf()
         self._touched_failed: dict[str, tuple[int, int]] = {}
         self._places: list[tuple[int, str]] = []
         self._last = 0  # where the last verdict stands that was credited
 
     def load(self, projection: Any) -> None:
         super().load(projection)
-        for whose, number, tasks, ops in projection.rows("SELECT whose, number, tasks, ops FROM credit_totals"):
-            (self._workers if number else self._owners)[whose[1:]] = [number, tasks, int(ops)]
-        rows = projection.rows("SELECT job, ops, ops_replicas FROM usage_failed")
-        self._failed = {job: (int(ops), int(ops_replicas)) for job, ops, ops_replicas in rows}
+        self._workers.recall = lambda worker: self._kept(_WORKER + worker)
+        self._owners.recall = lambda owner: self._kept(_OWNER + owner)
+        self._failed.recall = self._kept_failed
+        self._workers.spilled = self._owners.spilled = self._failed.spilled = True
+        sql = "SELECT whose, tasks, ops FROM credit_totals WHERE number > 0 AND whose > ? ORDER BY whose LIMIT ?"
+        whose, self._numbers, self._entries, self._ops = "", 0, 0, 0
+        while rows := projection.rows(sql, (whose, _PAGE)):  # operations are text, which only Python adds up exactly
+            whose, self._numbers = rows[-1][0], self._numbers + len(rows)
+            self._entries += sum(row[1] for row in rows)
+            self._ops += sum(int(row[2]) for row in rows)
         self._last = projection.rows("SELECT max(place) FROM credit WHERE place <= ?", (_SEQ_MAX,))[0][0] or 0
 
     def evolve(self, recorded: Recorded) -> None:
@@ -92,14 +101,19 @@ class Ledger(SideFold):
         self._last = seq
         self._places.append((seq, task))
         for worker in workers:
-            total = self._workers.get(worker)
+            total = self._workers.find(worker)
             if total is None:
-                total = self._workers[worker] = [len(self._workers) + 1, 0, 0]
+                self._numbers += 1
+                total = self._workers[worker] = [self._numbers, 0, 0]
             total[1] += 1
             total[2] += ops
             self._places.append((total[0] << _SEQ_BITS | seq, ""))
         self._touched.update(workers)
-        used = self._owners.setdefault(owner, [0, 0, 0])
+        self._entries += len(workers)
+        self._ops += ops * len(workers)
+        used = self._owners.find(owner)
+        if used is None:
+            used = self._owners[owner] = [0, 0, 0]
         used[1] += 1
         used[2] += ops * len(workers)
         self._touched_owners.add(owner)
@@ -111,45 +125,60 @@ class Ledger(SideFold):
 
     def reopened(self, job: str) -> tuple[int, int]:
         """ops and ops_replicas of a failed job that goes on. They stay known: it may fail again."""
-        return self._failed.get(job, (0, 0))
+        return self._failed.find(job) or (0, 0)
 
     def rows(self) -> dict[str, list[Sequence[Any]]]:
         places, self._places = self._places, []
         totals: list[Sequence[Any]] = []
-        for mark, touched, known in (("w", self._touched, self._workers), ("o", self._touched_owners, self._owners)):
+        for mark, touched, known in (
+            (_WORKER, self._touched, self._workers),
+            (_OWNER, self._touched_owners, self._owners),
+        ):
             totals += [(mark + whose, *known[whose][:2], str(known[whose][2])) for whose in touched]
+            known.trim(touched)
             touched.clear()
         failed, self._touched_failed = self._touched_failed, {}
+        self._failed.trim(failed)
         usage = [(job, str(ops), str(ops_replicas)) for job, (ops, ops_replicas) in failed.items()]
         return {"credit": list(places), "credit_totals": totals, "usage_failed": usage}
+
+    def _kept(self, whose: str) -> list[int] | None:
+        rows = self.projection.rows("SELECT number, tasks, ops FROM credit_totals WHERE whose = ?", (whose,))
+        return [rows[0][0], rows[0][1], int(rows[0][2])] if rows else None
+
+    def _kept_failed(self, job: str) -> tuple[int, int] | None:
+        rows = self.projection.rows("SELECT ops, ops_replicas FROM usage_failed WHERE job = ?", (job,))
+        return (int(rows[0][0]), int(rows[0][1])) if rows else None
 
     # -- look-ups -------------------------------------------------------------------------------------------------
 
     def total_of(self, worker: str) -> tuple[int, int]:
-        """Verified tasks and operations of a worker, ever. From memory."""
-        _, tasks, ops = self._workers.get(worker, (0, 0, 0))
+        """Verified tasks and operations of a worker, ever."""
+        _, tasks, ops = self._workers.find(worker) or (0, 0, 0)
         return tasks, ops
 
     def used_by(self, owner: str) -> tuple[int, int]:
-        """Verified tasks of an owner's jobs, and operations counted for each credited worker. From memory."""
-        _, tasks, ops = self._owners.get(owner, (0, 0, 0))
+        """Verified tasks of an owner's jobs, and operations counted for each credited worker."""
+        _, tasks, ops = self._owners.find(owner) or (0, 0, 0)
         return tasks, ops
 
     def workers(self, after: str = "", limit: int = 1 << 31) -> list[str]:
         """Those who were ever credited, in the order of their ids."""
-        return heapq.nsmallest(limit, (worker for worker in self._workers if worker > after))
+        sql = "SELECT whose FROM credit_totals WHERE number > 0 AND whose > ? ORDER BY whose LIMIT ?"
+        return [whose[1:] for (whose,) in self.read(sql, (_WORKER + after, limit))]
 
     def total(self) -> tuple[int, int]:
         """Entries of the whole ledger, and the sum of their operations."""
-        return sum(t[1] for t in self._workers.values()), sum(t[2] for t in self._workers.values())
+        return self._entries, self._ops
 
     def page(self, after: int = 0, limit: int = 1_000, worker: str = "", job: str = "") -> list[Entry]:
         """Entries in the order of the log, those after the entry with this id."""
         number = 0
         if worker:
-            if worker not in self._workers:
+            total = self._workers.find(worker)
+            if total is None:
                 return []
-            number = self._workers[worker][0]
+            number = total[0]
         first, last = after // WORKERS_PER_TASK_MAX, _SEQ_MAX
         # a task's id starts with its job's: those of other jobs sort outside of these two
         low, high = (job + "-", job + ".") if job else ("", "~")
