@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.lib import format as npy
 
 from shardy_common.blobs import DirectoryStore
-from shardy_common.engine import Engine
 from shardy_common.kinds import Part
 from shardy_gateway.shapes import JobView, TaskView
 
@@ -17,14 +16,11 @@ BLOCK_BYTES = 2 * 1024 * 1024
 
 
 class Assembler:
-    """tasks: all verified tasks of the job. engine() gives an engine for dequantising, when one is needed."""
+    """tasks: all verified tasks of the job."""
 
-    def __init__(
-        self, job: JobView, tasks: list[TaskView], blobs: DirectoryStore, engine: Callable[[], Engine]
-    ) -> None:
+    def __init__(self, job: JobView, tasks: list[TaskView], blobs: DirectoryStore) -> None:
         self._scaled = job.spec.pre is not None
         self._blobs = blobs
-        self._engine = engine
         self._bands: dict[int, list[TaskView]] = {}
         for task in tasks:
             self._bands.setdefault(task.tile.col0, []).append(task)
@@ -72,9 +68,11 @@ class Assembler:
             yield self._rows(row0, rows, shape[1]).tobytes()
 
     def _dequantised(self, shape: tuple[int, ...]) -> Iterator[bytes]:
+        from shardy_common.engine import Engine  # only here: a restarted gateway answers a tenth of a second sooner
+
         a_scale = np.frombuffer(b"".join(self._blocks(Part("", "float32", (), "row_scale"))), "<f4")
         b_scale = np.frombuffer(b"".join(self._blocks(Part("", "float32", (), "col_scale"))), "<f4")
-        engine = self._engine()
+        engine = Engine()
         for row0, rows in _row_blocks(shape):
             block = self._rows(row0, rows, shape[1])
             yield engine.dequantise(block, np.ascontiguousarray(a_scale[row0 : row0 + rows]), b_scale).tobytes()

@@ -14,9 +14,12 @@ import os
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from shardy_common.engine import Engine
 from shardy_common.limits import PROBE_ROUNDS, PROBE_SIDE
+
+if TYPE_CHECKING:
+    from shardy_common.engine import Engine
 
 READY = 8
 
@@ -68,6 +71,8 @@ class Probes:
 
     def _compute(self) -> KnownProbe:
         if self._engine is None:
+            from shardy_common.engine import Engine  # in this thread: a restarted gateway answers so much sooner
+
             self._engine = Engine()
         seed = os.urandom(32)
         return KnownProbe(seed, self._engine.probe(seed, PROBE_SIDE, PROBE_SIDE, PROBE_SIDE, PROBE_ROUNDS))

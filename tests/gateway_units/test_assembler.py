@@ -13,7 +13,7 @@ from mesh_events import JOB, PRE, matmul, matmul_f32, stream
 
 from shardy_common import kinds
 from shardy_common.blobs import DirectoryStore
-from shardy_common.engine import Engine, reference
+from shardy_common.engine import reference
 from shardy_common.wire.job import JobSpec, Tile
 from shardy_gateway import assemble
 from shardy_gateway.assemble import Assembler
@@ -41,7 +41,7 @@ def assembled(store: DirectoryStore, spec: JobSpec, tiles: dict[Tile, bytes]) ->
         store.put_small([(digest, data)])
         tasks.append(TaskView(f"{JOB}-{i}", JOB, tile, {}, digest, len(data)))
     job = JobView(JOB, 1, spec, "r", 0, 0)
-    assembler = Assembler(job, tasks, store, Engine)
+    assembler = Assembler(job, tasks, store)
     arrays = {}
     for part in kinds.KINDS[spec.kind].parts(spec):
         length, blocks = assembler.npy(part)

@@ -15,7 +15,6 @@ from starlette.types import Message, Receive, Scope, Send
 
 from shardy_common import ids, kinds
 from shardy_common.blobs import MissingBlob
-from shardy_common.engine import Engine
 from shardy_common.errors import Refused, Transient
 from shardy_common.log import Append, Appended
 from shardy_common.tracing import child_traceparent
@@ -212,7 +211,7 @@ async def get_result(request: Request, job_id: str, part: str) -> Response:
         detail = job.error or "wait for it with GET /v1/jobs/{id}?wait=60"
         raise Refused(f"the job is {job.state}: {detail}", status=409, title="No result")
     tasks = [task for task in state.views.tasks_in(job.id) if task.digest]  # a reopened job left others behind
-    assembler = Assembler(job, tasks, state.blobs, Engine)
+    assembler = Assembler(job, tasks, state.blobs)
     size, blocks = assembler.npy(chosen)
     headers = {"Content-Length": str(size)}
     try:
