@@ -105,6 +105,12 @@ def up(
     demo: Annotated[
         bool, typer.Option("--demo", help="Let devices behind one address check each other: one machine only.")
     ] = False,
+    development: Annotated[
+        bool,
+        typer.Option(
+            "--development", help="Take development keys of proofs, which anybody can forge under: trials only."
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Run a whole mesh on this machine until Ctrl-C: log, services, API and worker page.
@@ -120,7 +126,7 @@ def up(
     from shardy_common import up
 
     try:
-        up.up_command(data_dir, host, port, demo, as_json)
+        up.up_command(data_dir, host, port, demo, as_json, development)
     except (stack.StackError, OSError) as error:
         raise ShardyError(str(error)) from None
 

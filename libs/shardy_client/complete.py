@@ -63,6 +63,19 @@ def key_ids(ctx: typer.Context, incomplete: str) -> Choices:
     return _begun(((k.get("id"), str(k.get("label"))) for k in listed if k.get("state") == "valid"), incomplete)
 
 
+def verifier_versions(ctx: typer.Context, incomplete: str) -> Choices:
+    """Versions of verification keys, but for revoked ones: nothing can be done with these."""
+    listed = _asked(ctx, f"/v1/verifiers?limit={SHOWN_MAX}", "verifiers", operator_key)
+    left = ((v.get("version"), f"{v.get('status')} {v.get('circuit')}") for v in listed if v.get("status") != "revoked")
+    return _begun(left, incomplete)
+
+
+def circuits(ctx: typer.Context, incomplete: str) -> Choices:
+    """Circuits that have a verification key."""
+    listed = _asked(ctx, f"/v1/verifiers?limit={SHOWN_MAX}", "verifiers", operator_key)
+    return _begun(iter({v.get("circuit"): "" for v in listed}.items()), incomplete)
+
+
 def _begun(pairs: Iterator[tuple[Any, str]], incomplete: str) -> Choices:
     return [(name, text) for name, text in pairs if isinstance(name, str) and name.startswith(incomplete)]
 

@@ -95,6 +95,9 @@ _WORDS: dict[str, Callable[[Data], str]] = {
     "dlq.recorded": lambda d: f"{d['cause']}: {d['subject_of']} (event {d['seq_of']})",
     "dlq.replayed": lambda d: f"by {d['by']}: {d['outcome']}",
     "dlq.discarded": lambda d: f"by {d['by']}: {d['reason']}",
+    "verifier.registered": lambda d: f"version {d['version']} ({_digest(d, 'vk_hash')}) by {d['by']}",
+    "verifier.rotated": lambda d: f"to version {d['version']} from {d['former'] or 'none'} by {d['by']}",
+    "verifier.revoked": lambda d: f"version {d['version']} by {d['by']}: {d['why']}",
     "key.issued": lambda d: f"{d['label']!r} ({', '.join(d['scopes'])}) by {d['by']}",
     "key.revoked": lambda d: f"by {d['by']}, ends {moment(d['at_ms'])}",
 }

@@ -1,4 +1,4 @@
-"""What can be asked of a mesh beside computing: lists, credit, receipts, dead letters, keys."""
+"""What can be asked of a mesh beside computing: lists, credit, receipts, dead letters, keys, verification keys."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from shardy_client.errors import InvalidInput
+from shardy_client.errors import InvalidInput, Refused
 from shardy_client.files import whole_file
 from shardy_client.follow import followed
 from shardy_client.jobs import AsyncJob
@@ -194,6 +194,41 @@ class AsyncLooks:
         if response.status_code == 404 and response.extensions.get("tries", 1) > 1:
             return {"id": key_id}  # an earlier try, thought lost, did it
         return self.http.answer(response, {"id": key_id})
+
+    # --- verification keys (operate) ------------------------------------------------------------------------
+
+    async def verifiers(self, limit: int = 100, after: str | None = None, circuit: str | None = None) -> dict[str, Any]:
+        """Versions of verification keys by circuit, the oldest first (operate)."""
+        return await self._get("/v1/verifiers", limit=limit, after=after, circuit=circuit)
+
+    async def verifier(self, version: str) -> dict[str, Any]:
+        """One version; `vk` is its key as canonical JSON text, and `vk_hash` the BLAKE3 of that (operate)."""
+        return await self._get(f"/v1/verifiers/{part(version, 'version; `shardy verifiers` lists them')}")
+
+    async def register_verifier(
+        self, circuit: str, version: str, shape: Sequence[int], vk: dict[str, Any], dev: bool = False
+    ) -> dict[str, Any]:
+        """Register a verification key (operate). shape: m, k, n. dev: its randomness is known."""
+        body = {"circuit": circuit, "version": version, "shape": list(shape), "vk": vk, "dev": dev}
+        return await self.http.json("POST", "/v1/verifiers", json=body, repeat=True)
+
+    async def rotate_verifier(self, circuit: str, version: str, grace_s: int | None = None) -> dict[str, Any]:
+        """Make a version the active one of its circuit (operate). What was leased before under the former one is
+        accepted for grace_s more."""
+        body = {"circuit": circuit, "version": version} | given(grace_s=grace_s)
+        response = await self.http.send("POST", "/v1/verifiers/rotate", json=body, repeat=True)
+        try:
+            return self.http.answer(response)
+        except Refused as refused:
+            if not refused.repeated or refused.problem != "/problems/version-is-active":
+                raise
+            return {"circuit": circuit, "version": version, "former": None, "grace_until_ms": None}  # an earlier try
+
+    async def revoke_verifier(self, version: str, why: str, successor: str | None = None) -> dict[str, Any]:
+        """Revoke a version for good (operate): nothing is accepted under it any more. successor: takes the place of an
+        active one at once."""
+        body = {"version": version, "why": why} | given(successor=successor)
+        return await self.http.json("POST", "/v1/verifiers/revoke", json=body, repeat=True)
 
     # --- pages ----------------------------------------------------------------------------------------------
 

@@ -123,6 +123,28 @@ class Looks:
         """End a key at once."""
         return self._home.run(self._mesh.revoke_key(key_id))
 
+    def verifiers(self, limit: int = 100, after: str | None = None, circuit: str | None = None) -> Answer:
+        """Versions of verification keys by circuit, the oldest first (operate)."""
+        return self._home.run(self._mesh.verifiers(limit, after, circuit))
+
+    def verifier(self, version: str) -> Answer:
+        """One version with its key (operate)."""
+        return self._home.run(self._mesh.verifier(version))
+
+    def register_verifier(
+        self, circuit: str, version: str, shape: Sequence[int], vk: dict[str, Any], dev: bool = False
+    ) -> Answer:
+        """Register a verification key (operate). shape: m, k, n."""
+        return self._home.run(self._mesh.register_verifier(circuit, version, shape, vk, dev))
+
+    def rotate_verifier(self, circuit: str, version: str, grace_s: int | None = None) -> Answer:
+        """Make a version the active one of its circuit (operate)."""
+        return self._home.run(self._mesh.rotate_verifier(circuit, version, grace_s))
+
+    def revoke_verifier(self, version: str, why: str, successor: str | None = None) -> Answer:
+        """Revoke a version for good (operate)."""
+        return self._home.run(self._mesh.revoke_verifier(version, why, successor))
+
     def pages(
         self, look: Callable[..., Any], name: str, cursor: str, limit: int | None = None, **more: Any
     ) -> Iterator[dict[str, Any]]:

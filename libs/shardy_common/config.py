@@ -35,6 +35,9 @@ class Settings(BaseSettings):
         description="name of this replica: its projection file carries it; auto takes the first free slot",
     )
     log_level: str = "INFO"
+    development: bool = Field(
+        default=False, description="whether development keys of proofs are taken: anybody can forge proofs under them"
+    )
     stream_replicas: int = 1
     log_bytes_max: int = Field(
         default=16 << 30, ge=1 << 16, description="bytes that the log may hold: it refuses what is over"

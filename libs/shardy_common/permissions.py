@@ -18,6 +18,7 @@ EMITS: dict[str, tuple[str, ...]] = {
         *("job.submitted", "job.cancelled", "job.reopened"),
         *("worker.joined", "worker.left", "result.submitted", "result.failed", "gateway.started"),
         *("dlq.replayed", "dlq.discarded", "mesh.keyed", "key.issued", "key.revoked", RECORDED),
+        *("verifier.registered", "verifier.rotated", "verifier.revoked"),
     ),
     "matchmaker": (
         *("task.created", "task.assigned", "task.expired", "task.unresolved", "worker.tiered"),

@@ -20,7 +20,7 @@ def facts(stack: Stack) -> dict[str, str]:
     }
 
 
-def greeting(stack: Stack, demo: bool) -> str:
+def greeting(stack: Stack, demo: bool, development: bool = False) -> str:
     """What a person is told. The keys themselves only when they were made just now."""
     lines = [
         "Shardy is up.",
@@ -38,4 +38,8 @@ def greeting(stack: Stack, demo: bool) -> str:
     lines.append(f"  data          {stack.data_dir}")
     if demo:
         lines.append("  note          replicas may share one network address: for one machine only")
+    if development:
+        lines.append(
+            "  note          development keys of proofs are taken, which anybody can forge under: trials only"
+        )
     return "\n".join([*lines, "Ctrl-C stops it."])

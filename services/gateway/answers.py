@@ -14,6 +14,15 @@ from shardy_gateway.answer_base import Count, Digest, Dtype, Kind, Ms, Next, Pol
 from shardy_gateway.answers_credit import Credit, Ledger, Receipt
 from shardy_gateway.answers_log import LogEvent, LogPage, TaskStory
 from shardy_gateway.answers_services import ServiceList
+from shardy_gateway.answers_verifiers import (
+    OneVerifier,
+    RevocationRequest,
+    Rotation,
+    RotationRequest,
+    Verifier,
+    VerifierList,
+    VerifierRequest,
+)
 
 
 class ProblemDetails(Strict):
@@ -388,6 +397,13 @@ ALL = (
     RotateRequest,
     NewKey,
     KeyList,
+    VerifierRequest,
+    VerifierList,
+    Verifier,
+    OneVerifier,
+    RotationRequest,
+    Rotation,
+    RevocationRequest,
     LetterList,
     Letter,
     LetterClosed,

@@ -46,6 +46,7 @@ _BLOB = {
 }
 _SUBMITTED = Answer("submitted; with `wait`, as it is when it ends or the time is over", "JobStatus")
 _NO_RECEIPT = ("no-receipt", "evidence-gone", "try-again")
+_SMALL_BODY = ("malformed-body", "refused", "wrong-content-type", "body-too-large")
 _REPLAYED = Answer("this Idempotency-Key named the same job before", "JobStatus", headers=("Idempotent-Replayed",))
 
 OPERATIONS: dict[tuple[str, str], Operation] = {
@@ -183,6 +184,47 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ("DELETE", "/v1/keys/{key_id}"): Operation(
         "own", {204: Answer("revoked", media="")}, ("no-such-key", "last-operator-key", "try-again")
     ),
+    ("GET", "/v1/verifiers"): Operation(
+        "operate", {200: Answer("a page of versions", "VerifierList")}, ("bad-parameter", "bad-cursor")
+    ),
+    ("GET", "/v1/verifiers/{version}"): Operation(
+        "operate", {200: Answer("the version, with its key", "OneVerifier")}, ("no-such-verifier",)
+    ),
+    ("POST", "/v1/verifiers"): Operation(
+        "operate",
+        {200: Answer("registered like this before", "Verifier"), 201: Answer("registered now", "Verifier")},
+        (*_SMALL_BODY, "version-is-taken", "development-key", "too-many-verifiers", "log-full", "try-again"),
+        {JSON: "VerifierRequest"},
+    ),
+    ("POST", "/v1/verifiers/rotate"): Operation(
+        "operate",
+        {200: Answer("the version is active", "Rotation")},
+        (
+            *_SMALL_BODY,
+            "no-such-verifier",
+            "version-is-active",
+            "version-is-revoked",
+            "development-key",
+            "too-many-verifiers",
+            "log-full",
+            "try-again",
+        ),
+        {JSON: "RotationRequest"},
+    ),
+    ("POST", "/v1/verifiers/revoke"): Operation(
+        "operate",
+        {200: Answer("the version is revoked", "Verifier")},
+        (
+            *_SMALL_BODY,
+            "no-such-verifier",
+            "version-is-not-active",
+            "version-is-revoked",
+            "development-key",
+            "log-full",
+            "try-again",
+        ),
+        {JSON: "RevocationRequest"},
+    ),
     ("GET", "/v1/dlq"): Operation("operate", {200: Answer("dead letters", "LetterList")}, ("bad-parameter",)),
     ("GET", "/v1/dlq/{entry}"): Operation("operate", {200: Answer("the letter", "Letter")}, ("no-such-entry",)),
     ("POST", "/v1/dlq/{entry}/replay"): Operation(
@@ -243,6 +285,7 @@ TAGS = {
     "receipts": "Signed statements of what was verified.",
     "credit": "What was verified of whom.",
     "keys": "API keys: issued, rotated, revoked.",
+    "verifiers": "Verification keys of proofs: registered, rotated, revoked.",
     "dlq": "Dead letters, for operators.",
     "log": "The event log, for operators.",
     "problems": "What refusals mean.",

@@ -190,6 +190,48 @@ TABLE = (
         "Revoke what nobody uses.",
     ),
     Problem(
+        "No such verifier",
+        (404,),
+        "No verification key is registered under this version.",
+        "List them with GET /v1/verifiers.",
+    ),
+    Problem(
+        "Version is taken",
+        (409,),
+        "The version is registered with another key, circuit or shape, and stays so.",
+        "Register under a name of its own.",
+    ),
+    Problem(
+        "Version is active",
+        (409,),
+        "The circuit's active version is this one already.",
+        "Nothing; GET /v1/verifiers says since when.",
+    ),
+    Problem(
+        "Version is not active",
+        (409,),
+        "Only an active version has a successor.",
+        "Revoke it without one, or rotate.",
+    ),
+    Problem(
+        "Version is revoked",
+        (409,),
+        "A revoked version is never active again.",
+        "Register a key under another version.",
+    ),
+    Problem(
+        "Development key",
+        (409,),
+        "The key was made from randomness that somebody knows, and the mesh does not run in development mode.",
+        "Register a key of a ceremony; for trials set SHARDY_DEVELOPMENT.",
+    ),
+    Problem(
+        "Too many verifiers",
+        (409,),
+        "As many circuits, versions of one, or graces at once are there as may be.",
+        "Read detail: what is full says what to do.",
+    ),
+    Problem(
         "No such entry",
         (404,),
         "There is no dead letter of this name.",

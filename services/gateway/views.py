@@ -21,8 +21,9 @@ from shardy_gateway.outbox import Outbox
 from shardy_gateway.reputation import Reputations
 from shardy_gateway.shapes import FraudView, JobView, TaskView, WorkerView
 from shardy_gateway.side import SideFold, by_event
+from shardy_gateway.verifiers import Verifiers
 
-SIDES = (Letters, Answers, Ledger, MeshKeys, Reputations, Keyring, Idempotency)
+SIDES = (Letters, Answers, Ledger, MeshKeys, Reputations, Keyring, Idempotency, Verifiers)
 TABLES = [
     Table(
         "jobs",
@@ -42,7 +43,7 @@ TABLES = [
     ),
     *(table for side in SIDES for table in side.tables),
 ]
-VERSION = 8
+VERSION = 9
 FILTERS = ["job.*.*", "task.*.*", "fraud.detected.*", "worker.*.*", "gateway.started.*"]
 FILTERS += [pattern for side in SIDES for pattern in side.filters if pattern not in FILTERS]
 
@@ -71,7 +72,7 @@ class Views:
         self.letters, self.answers, self.ledger, self.mesh_keys = Letters(), Answers(self.tasks), Ledger(), MeshKeys()
         self._frauds_in: dict[str, int] = {}  # by job, for jobs that go on after their end
         self.reputations = Reputations(lambda task: self.tasks[task].leases if task in self.tasks else {})
-        self.keyring, self.idempotency = Keyring(), Idempotency()
+        self.keyring, self.idempotency, self.verifiers = Keyring(), Idempotency(), Verifiers()
         self.sides: tuple[SideFold, ...] = (  # in the order of SIDES
             self.letters,
             self.answers,
@@ -80,6 +81,7 @@ class Views:
             self.reputations,
             self.keyring,
             self.idempotency,
+            self.verifiers,
         )
         for side in self.sides:
             side.flush = self._flush

@@ -63,3 +63,13 @@ class KeyEvent(Event, frozen=True):
     @property
     def entity_id(self) -> str:
         return self.key
+
+
+class VerifierEvent(Event, frozen=True):
+    """Of a circuit: so changes of its versions are decided one after the other."""
+
+    circuit: str
+
+    @property
+    def entity_id(self) -> str:
+        return self.circuit

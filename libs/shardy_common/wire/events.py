@@ -22,6 +22,8 @@ from shardy_common.wire.mesh_events import (
     MeshKeyed,
     Probe,
     VerifierRegistered,
+    VerifierRevoked,
+    VerifierRotated,
     WorkerJoined,
     WorkerLeft,
     WorkerTiered,
@@ -82,6 +84,8 @@ __all__ = [
     "TaskVerified",
     "TasksCreated",
     "VerifierRegistered",
+    "VerifierRevoked",
+    "VerifierRotated",
     "WorkerJoined",
     "WorkerLeft",
     "WorkerTiered",
@@ -110,6 +114,8 @@ AnyEvent = (
     | WorkerLeft
     | GatewayStarted
     | VerifierRegistered
+    | VerifierRotated
+    | VerifierRevoked
     | DlqRecorded
     | DlqReplayed
     | DlqDiscarded
@@ -120,8 +126,15 @@ AnyEvent = (
 
 EVENT_TYPES: tuple[type[Event], ...] = AnyEvent.__args__  # type: ignore[attr-defined]
 
+
+def _verifier_with_key(old: dict[str, Any]) -> dict[str, Any]:
+    """The old event had no key, and its status was what anybody wrote there: the version stays known, without a key."""
+    known = {"version": old["version"], "circuit": old["circuit"], "vk_hash": old["vk_digest"]}
+    return {"e": "verifier.registered/2", **known, "shape": (0, 0, 0), "vk": "", "dev": False, "by": ""}
+
+
 # (old tag) → function from the old map to the next version's map, tag included
-UPCASTERS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+UPCASTERS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {"verifier.registered/1": _verifier_with_key}
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(AnyEvent).decode

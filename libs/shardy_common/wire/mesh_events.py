@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from shardy_common.wire.event_base import Event, KeyEvent, LetterEvent, WorkerEvent
+from shardy_common.wire.event_base import Event, KeyEvent, LetterEvent, VerifierEvent, WorkerEvent
 
 
 class Probe(msgspec.Struct, frozen=True):
@@ -60,18 +60,42 @@ class GatewayStarted(Event, frozen=True, tag="gateway.started/1"):
         return self.gateway
 
 
-class VerifierRegistered(Event, frozen=True, tag="verifier.registered/1"):
-    """A verification key version enters the registry. status: active | grace | revoked."""
+class VerifierRegistered(VerifierEvent, frozen=True, tag="verifier.registered/2"):
+    """A verification key is known from here on, and not yet active. shape: m, k, n of the product that it proves.
+
+    vk: canonical JSON text (verifiers/keys.py), 8 KiB at most; vk_hash: its BLAKE3 in hex. dev: made from randomness
+    that somebody knows, so accepted in development only. vk is empty where version 1 of this event told of a digest
+    alone: such a version is known, and can never be active.
+    """
 
     name = "verifier.registered"
     version: str
-    circuit: str
-    vk_digest: str
-    status: str
+    shape: tuple[int, int, int]
+    vk: str
+    vk_hash: str
+    dev: bool
+    by: str
 
-    @property
-    def entity_id(self) -> str:
-        return self.version
+
+class VerifierRotated(VerifierEvent, frozen=True, tag="verifier.rotated/1"):
+    """The version is active from here on. former: the one that was, empty for none; what was leased under it before
+    this event is accepted until grace_until_ms."""
+
+    name = "verifier.rotated"
+    version: str
+    former: str
+    grace_until_ms: int
+    by: str
+
+
+class VerifierRevoked(VerifierEvent, frozen=True, tag="verifier.revoked/1"):
+    """Nothing is accepted under the version from here on. successor: active in its place at once; empty for none."""
+
+    name = "verifier.revoked"
+    version: str
+    successor: str
+    why: str
+    by: str
 
 
 class DlqRecorded(LetterEvent, frozen=True, tag="dlq.recorded/1"):

@@ -1,0 +1,253 @@
+"""What an operator does with verification keys of proofs: list, show, register, rotate, revoke."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from shardy_client import complete
+from shardy_client.cli_common import (
+    URL,
+    AsJson,
+    OperatorKey,
+    Url,
+    ago,
+    bounded,
+    command,
+    entries,
+    facts,
+    line,
+    operating,
+    print_json,
+    table,
+)
+from shardy_client.cli_operate import alone
+from shardy_client.errors import InvalidInput
+from shardy_client.log_words import moment
+
+FILE_BYTES_MAX = 64 * 1024
+SECONDS = {"": 1, "s": 1, "m": 60, "h": 3_600, "d": 86_400}
+verifiers = typer.Typer(
+    invoke_without_command=True,
+    help="Register, rotate and revoke verification keys of proofs. Alone, lists them. Needs the operator's key.",
+)
+
+Version = Annotated[
+    str,
+    typer.Argument(
+        help="The version; `shardy verifiers` lists them.",
+        metavar="VERSION",
+        autocompletion=complete.verifier_versions,
+    ),
+]
+Limit = Annotated[int, typer.Option(help="How many to list.")]
+After = Annotated[str | None, typer.Option(help="Those that follow: what `next` said.", metavar="VERSION")]
+OfCircuit = Annotated[
+    str | None, typer.Option("--circuit", help="Only versions of this circuit.", autocompletion=complete.circuits)
+]
+
+
+@verifiers.callback()
+@command
+def _verifiers(
+    ctx: typer.Context,
+    circuit: OfCircuit = None,
+    limit: Limit = 100,
+    after: After = None,
+    as_json: AsJson = False,
+    url: Url = URL,
+    key: OperatorKey = None,
+) -> None:
+    if alone(ctx):
+        _list(circuit, limit, after, as_json, url, key)
+
+
+@verifiers.command("list")
+@command
+def verifiers_list(
+    circuit: OfCircuit = None,
+    limit: Limit = 100,
+    after: After = None,
+    as_json: AsJson = False,
+    url: Url = URL,
+    key: OperatorKey = None,
+) -> None:
+    """List verification keys by circuit, the oldest first.
+
+    JSON: verifiers [version, circuit, shape, status, vk_hash, dev, registered_by, registered_ms, active_ms,
+    grace_until_ms, revoked_ms, successor, why], next.
+    """
+    _list(circuit, limit, after, as_json, url, key)
+
+
+def _list(circuit: str | None, limit: int, after: str | None, as_json: bool, url: str, key: str | None) -> None:
+    bounded("--limit", limit, 1_000)
+    answer = operating(url, key, lambda mesh: mesh.verifiers(limit, after, circuit))
+    if as_json:
+        print_json(answer)
+        return
+    rows = (
+        (v.get("circuit"), v.get("version"), _status(v), _shape(v), str(v.get("vk_hash"))[:12], ago(v.get("active_ms")))
+        for v in entries(answer, "verifiers")
+    )
+    columns = ("circuit", "version", "status", "shape", "hash", "made active")
+    table("Verification keys", columns, rows, "No verification keys are registered.")
+    if answer.get("next"):
+        line(f"more: shardy verifiers list --after {answer['next']}")
+
+
+def _status(version: dict[str, Any]) -> str:
+    until = f" until {moment(version.get('grace_until_ms'))[:19]} UTC" if version.get("status") == "grace" else ""
+    return f"{version.get('status')}{until}{' (development)' if version.get('dev') else ''}"
+
+
+def _shape(version: dict[str, Any]) -> str:
+    return "x".join(map(str, version.get("shape") or ()))
+
+
+def _tell(version: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print_json(version)
+        return
+    facts(
+        ("version", version.get("version")),
+        ("circuit", version.get("circuit")),
+        ("shape", _shape(version)),
+        ("status", _status(version)),
+        ("hash", version.get("vk_hash")),
+        ("registered", f"{ago(version.get('registered_ms'))} by {version.get('registered_by')}"),
+        ("active", ago(version.get("active_ms"))),
+        ("revoked", ago(version.get("revoked_ms"))),
+        ("successor", version.get("successor")),
+        ("why", version.get("why")),
+    )
+
+
+@verifiers.command("show")
+@command
+def verifiers_show(version: Version, as_json: AsJson = False, url: Url = URL, key: OperatorKey = None) -> None:
+    """Show a version; with --json also its key, as canonical text whose BLAKE3 is the hash.
+
+    JSON: version, circuit, shape, status, vk_hash, dev, registered_by, registered_ms, active_ms, grace_until_ms,
+    revoked_ms, successor, why, vk.
+    """
+    _tell(operating(url, key, lambda mesh: mesh.verifier(version)), as_json)
+
+
+@verifiers.command("register")
+@command
+def verifiers_register(
+    file: Annotated[Path, typer.Argument(help="The verification key, as snarkjs writes it.", metavar="VK.json")],
+    circuit: Annotated[
+        str, typer.Option("--circuit", help="The circuit that it is of.", autocompletion=complete.circuits)
+    ],
+    version: Annotated[str, typer.Option("--version", help="A name for it that no key had before.")],
+    shape: Annotated[str, typer.Option("--shape", help="The product that it proves.", metavar="MxKxN")],
+    dev: Annotated[
+        bool, typer.Option("--dev", help="Its randomness is known, though the file does not say so.")
+    ] = False,
+    as_json: AsJson = False,
+    url: Url = URL,
+    key: OperatorKey = None,
+) -> None:
+    """Register a verification key. It is active once the circuit is rotated to it.
+
+    JSON: version, circuit, shape, status, vk_hash, dev, registered_by, registered_ms, active_ms, grace_until_ms,
+    revoked_ms, successor, why.
+    """
+    sides, vk = sides_of(shape), _read(file)
+    _tell(operating(url, key, lambda mesh: mesh.register_verifier(circuit, version, sides, vk, dev)), as_json)
+
+
+@verifiers.command("rotate")
+@command
+def verifiers_rotate(
+    circuit: Annotated[str, typer.Argument(help="The circuit.", metavar="CIRCUIT", autocompletion=complete.circuits)],
+    version: Version,
+    grace: Annotated[
+        str,
+        typer.Option("--grace", help="How long what was leased before still counts: 90s, 10m, 2h, 1d.", metavar="TIME"),
+    ] = "10m",
+    as_json: AsJson = False,
+    url: Url = URL,
+    key: OperatorKey = None,
+) -> None:
+    """Make a version the active one of its circuit, at one moment for the whole mesh.
+
+    JSON: circuit, version, former, grace_until_ms.
+    """
+    grace_s = seconds_of(grace)
+    answer = operating(url, key, lambda mesh: mesh.rotate_verifier(circuit, version, grace_s))
+    if as_json:
+        print_json(answer)
+        return
+    until = f"; {answer['former']} counts for earlier leases for {grace}" if answer.get("former") else ""
+    line(f"{circuit}: version {version} is active{until}")
+
+
+@verifiers.command("revoke")
+@command
+def verifiers_revoke(
+    version: Version,
+    why: Annotated[str, typer.Option("--why", help="Why; it stays in the log.")],
+    successor: Annotated[
+        str | None,
+        typer.Option(
+            "--successor",
+            help="The version that is active in its place at once.",
+            metavar="VERSION",
+            autocompletion=complete.verifier_versions,
+        ),
+    ] = None,
+    as_json: AsJson = False,
+    url: Url = URL,
+    key: OperatorKey = None,
+) -> None:
+    """Revoke a version for good: nothing is accepted under it from now on.
+
+    JSON: version, circuit, shape, status, vk_hash, dev, registered_by, registered_ms, active_ms, grace_until_ms,
+    revoked_ms, successor, why.
+    """
+    if not why.strip():
+        raise InvalidInput("--why is empty; say why the version is revoked")
+    answer = operating(url, key, lambda mesh: mesh.revoke_verifier(version, why, successor))
+    if as_json:
+        print_json(answer)
+        return
+    line(f"{version} is revoked" + (f"; {successor} is active in its place" if successor else ""))
+
+
+def seconds_of(text: str) -> int:
+    """90, 90s, 10m, 2h or 1d."""
+    found = re.fullmatch(r"([0-9]{1,9})([smhd]?)", text.strip())
+    if found is None:
+        raise InvalidInput(f"--grace is {text!r}; write it as 90s, 10m, 2h or 1d")
+    return int(found[1]) * SECONDS[found[2]]
+
+
+def sides_of(text: str) -> list[int]:
+    """8x384x8"""
+    if re.fullmatch(r"[0-9]{1,9}(x[0-9]{1,9}){2}", text.strip()) is None:
+        raise InvalidInput(f"--shape is {text!r}; write it as MxKxN, such as 8x384x8")
+    return [int(side) for side in text.strip().split("x")]
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        with open(file, "rb") as opened:
+            data = opened.read(FILE_BYTES_MAX + 1)
+    except OSError as error:
+        raise InvalidInput(f"cannot read {file}: {error.strerror}") from None
+    if len(data) > FILE_BYTES_MAX:
+        raise InvalidInput(f"{file} is larger than any verification key ({FILE_BYTES_MAX} bytes)")
+    try:
+        vk = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise InvalidInput(f"{file} is no JSON: {error}") from None
+    if not isinstance(vk, dict):
+        raise InvalidInput(f"{file} is no verification key: it holds no JSON object")
+    return vk

@@ -1,0 +1,81 @@
+"""What the API takes and shows of verification keys."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta
+
+from shardy_common.verifiers import GRACE_MS_MAX, VK_BYTES_MAX
+from shardy_common.verifiers.decide import NAME_CHARS_MAX, WHY_CHARS_MAX
+from shardy_gateway.answer_base import Digest, Ms, Next, Strict
+
+Name = Annotated[str, Meta(pattern=f"^[A-Za-z0-9_-]{{1,{NAME_CHARS_MAX}}}$", examples=["v1"])]
+Shape = Annotated[list[int], Meta(min_length=3, max_length=3, description="m, k, n", examples=[[8, 384, 8]])]
+Why = Annotated[str, Meta(min_length=1, max_length=WHY_CHARS_MAX, examples=["its ceremony was broken"])]
+
+
+class VerifierRequest(Strict):
+    """vk: as snarkjs writes it (Groth16 on bn128). dev: its randomness is known; true as well where the key says so."""
+
+    circuit: Annotated[str, Meta(pattern=f"^[A-Za-z0-9_-]{{1,{NAME_CHARS_MAX}}}$", examples=["product-8x384x8"])]
+    version: Name
+    shape: Shape
+    vk: dict[str, Any]
+    dev: bool | None = False
+
+
+class Verifier(Strict):
+    """status: grace until grace_until_ms, and retired then. active_ms: when it last became active."""
+
+    version: Name
+    circuit: str
+    shape: Annotated[list[int], Meta(min_length=3, max_length=3, description="m, k, n")]
+    status: Literal["registered", "active", "grace", "retired", "revoked"]
+    vk_hash: Digest
+    dev: bool
+    registered_by: Annotated[str, Meta(description="id of a key")] | None
+    registered_ms: Ms
+    active_ms: Ms | None
+    grace_until_ms: Ms | None
+    revoked_ms: Ms | None
+    successor: str | None
+    why: str | None
+
+
+class OneVerifier(Verifier):
+    """vk: canonical JSON text, whose BLAKE3 is vk_hash; null where only a digest was ever told."""
+
+    vk: Annotated[str, Meta(max_length=VK_BYTES_MAX)] | None
+
+
+class VerifierList(Strict):
+    """By circuit, the oldest first."""
+
+    verifiers: list[Verifier]
+    next: Next
+
+
+class RotationRequest(Strict):
+    """grace_s: how long what was leased before under the former version is still accepted."""
+
+    circuit: Annotated[str, Meta(examples=["product-8x384x8"])]
+    version: Name
+    grace_s: Annotated[int, Meta(ge=0, le=GRACE_MS_MAX // 1000)] | None = 600
+
+
+class Rotation(Strict):
+    """former: the version that was active, and is accepted until grace_until_ms."""
+
+    circuit: str
+    version: Name
+    former: str | None
+    grace_until_ms: Ms | None
+
+
+class RevocationRequest(Strict):
+    """successor: takes the place of an active version at once."""
+
+    version: Name
+    why: Why
+    successor: str | None = None
