@@ -14,12 +14,12 @@ from shardy_client.cli_common import AsJson, DataDir, bounded, command, line, nu
 from shardy_client.errors import InvalidInput, MeshUnreachable, ShardyError
 
 T = TypeVar("T")
-UNITS_S = {"s": 1, "min": 60, "h": 3_600, "d": 86_400, "w": 7 * 86_400}
+UNITS_S = {"s": 1, "min": 60, "m": 60, "h": 3_600, "d": 86_400, "w": 7 * 86_400}
 
 
 def seconds(name: str, text: str) -> float:
-    """`90s`, `15min`, `12h`, `7d`, `2w`."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)(s|min|h|d|w)", text.strip())
+    """`90s`, `15min` or `15m`, `12h`, `7d`, `2w`."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)(s|min|m|h|d|w)", text.strip())
     if found is None:
         raise InvalidInput(f"{name} is {text!r}; write a number and a unit: 90s, 15min, 12h, 7d, 2w")
     return float(found[1]) * UNITS_S[found[2]]

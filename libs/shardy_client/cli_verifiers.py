@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from shardy_client import complete
+from shardy_client.cli_care import seconds
 from shardy_client.cli_common import (
     URL,
     AsJson,
@@ -30,7 +31,6 @@ from shardy_client.errors import InvalidInput
 from shardy_client.log_words import moment
 
 FILE_BYTES_MAX = 64 * 1024
-SECONDS = {"": 1, "s": 1, "m": 60, "h": 3_600, "d": 86_400}
 verifiers = typer.Typer(
     invoke_without_command=True,
     help="Register, rotate and revoke verification keys of proofs. Alone, lists them. Needs the operator's key.",
@@ -91,18 +91,21 @@ def _list(circuit: str | None, limit: int, after: str | None, as_json: bool, url
         print_json(answer)
         return
     rows = (
-        (v.get("circuit"), v.get("version"), _status(v), _shape(v), str(v.get("vk_hash"))[:12], ago(v.get("active_ms")))
+        (v.get("circuit"), v.get("version"), _status(v), _until(v), _shape(v), str(v.get("vk_hash"))[:12])
         for v in entries(answer, "verifiers")
     )
-    columns = ("circuit", "version", "status", "shape", "hash", "made active")
+    columns = ("circuit", "version", "status", "until (UTC)", "shape", "hash")
     table("Verification keys", columns, rows, "No verification keys are registered.")
     if answer.get("next"):
         line(f"more: shardy verifiers list --after {answer['next']}")
 
 
 def _status(version: dict[str, Any]) -> str:
-    until = f" until {moment(version.get('grace_until_ms'))[:19]} UTC" if version.get("status") == "grace" else ""
-    return f"{version.get('status')}{until}{' (development)' if version.get('dev') else ''}"
+    return f"{version.get('status')}{' (dev)' if version.get('dev') else ''}"
+
+
+def _until(version: dict[str, Any]) -> str:
+    return moment(version.get("grace_until_ms"))[:16] if version.get("status") == "grace" else ""
 
 
 def _shape(version: dict[str, Any]) -> str:
@@ -118,6 +121,7 @@ def _tell(version: dict[str, Any], as_json: bool) -> None:
         ("circuit", version.get("circuit")),
         ("shape", _shape(version)),
         ("status", _status(version)),
+        ("until", _until(version)),
         ("hash", version.get("vk_hash")),
         ("registered", f"{ago(version.get('registered_ms'))} by {version.get('registered_by')}"),
         ("active", ago(version.get("active_ms"))),
@@ -180,7 +184,7 @@ def verifiers_rotate(
 
     JSON: circuit, version, former, grace_until_ms.
     """
-    grace_s = seconds_of(grace)
+    grace_s = int(seconds("--grace", grace))
     answer = operating(url, key, lambda mesh: mesh.rotate_verifier(circuit, version, grace_s))
     if as_json:
         print_json(answer)
@@ -219,14 +223,6 @@ def verifiers_revoke(
         print_json(answer)
         return
     line(f"{version} is revoked" + (f"; {successor} is active in its place" if successor else ""))
-
-
-def seconds_of(text: str) -> int:
-    """90, 90s, 10m, 2h or 1d."""
-    found = re.fullmatch(r"([0-9]{1,9})([smhd]?)", text.strip())
-    if found is None:
-        raise InvalidInput(f"--grace is {text!r}; write it as 90s, 10m, 2h or 1d")
-    return int(found[1]) * SECONDS[found[2]]
 
 
 def sides_of(text: str) -> list[int]:

@@ -39,7 +39,5 @@ def greeting(stack: Stack, demo: bool, development: bool = False) -> str:
     if demo:
         lines.append("  note          replicas may share one network address: for one machine only")
     if development:
-        lines.append(
-            "  note          development keys of proofs are taken, which anybody can forge under: trials only"
-        )
+        lines.append("  note          development keys of proofs are taken, which anybody can forge under: trials only")
     return "\n".join([*lines, "Ctrl-C stops it."])

@@ -15,7 +15,15 @@ from shardy_gateway.config import GatewaySettings
 from shardy_gateway.operations import OPERATIONS
 
 OPEN = {"/healthz", "/problems/{slug}"}
-VALUES = {"digest": "0" * 64, "job_id": "j0", "key_id": "k0", "part": "c", "lease": "x-0", "worker_id": "w0"}
+VALUES = {
+    "digest": "0" * 64,
+    "job_id": "j0",
+    "key_id": "k0",
+    "part": "c",
+    "lease": "x-0",
+    "worker_id": "w0",
+    "version": "v0",
+}
 
 
 def routes() -> list[tuple[str, str]]:

@@ -54,7 +54,7 @@ def test_random_calls(case: schemathesis.Case, stack: Stack) -> None:
         case.query["wait"] = min(case.query["wait"], 0.05)
     if case.path == "/v1/log/events":
         case.query["wait"] = 0.05  # it is a stream, and lasts an hour by itself
-    operates = any(part in case.path for part in ("/keys", "/dlq", "/log"))
+    operates = any(part in case.path for part in ("/keys", "/verifiers", "/dlq", "/log"))
     key = stack.operator_key if operates else stack.api_key
     checks = CHECKS
     if case.path == "/v1/log/events":  # the document describes the text of the stream, this check its single events

@@ -109,6 +109,10 @@ class FakeApi:
             self._route("/v1/keys", self.operating.all_keys, "operate", "GET", "POST"),
             self._route("/v1/keys/{id}/rotate", self.operating.one_key, "operate", "POST"),
             self._route("/v1/keys/{id}", self.operating.one_key, "operate", "DELETE"),
+            self._route("/v1/verifiers", self.operating.verifiers.all, "operate", "GET", "POST"),
+            self._route("/v1/verifiers/rotate", self.operating.verifiers.rotate, "operate", "POST"),
+            self._route("/v1/verifiers/revoke", self.operating.verifiers.revoke, "operate", "POST"),
+            self._route("/v1/verifiers/{version}", self.operating.verifiers.one, "operate"),
         ]
         config = uvicorn.Config(Starlette(routes=routes), host="127.0.0.1", port=0, log_level="error", lifespan="off")
         self._server = uvicorn.Server(config)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fake_problems import problem
+from fake_verifiers import FakeVerifiers
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
@@ -33,7 +34,11 @@ LETTER = {
 class FakeOperating:
     """What an operator works with; emptied with the fake mesh."""
 
+    def __init__(self) -> None:
+        self.verifiers = FakeVerifiers()
+
     def reset(self) -> None:
+        self.verifiers.reset()
         self.letters = {"task-t1": dict(LETTER)}
         self.keys: dict[str, dict[str, Any]] = {}
         self.revoked: dict[str, dict[str, Any]] = {}

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from cli_runner import COMMAND, invoke
 from fake_api import FRAUD, KEY, OPERATOR, WORKER, FakeApi
+from made_keys import made_vk
 from safetensors.numpy import load_file, save_file
 from typer.testing import Result
 
@@ -27,6 +28,8 @@ STATUS = {"id", "kind", "policy", "state", "label", "progress", "frauds", "error
           "ended_ms", "result", "receipt"}  # fmt: skip
 LETTER = {"entry", "cause", "state", "subject", "seq", "at_ms", "trace", "evidence", "closed_by", "closed_ms",
           "outcome"}  # fmt: skip
+VERIFIER = {"version", "circuit", "shape", "status", "vk_hash", "dev", "registered_by", "registered_ms", "active_ms",
+            "grace_until_ms", "revoked_ms", "successor", "why"}  # fmt: skip
 ISSUED = {"id", "key", "owner", "scopes", "label", "expires_ms"}
 
 # command → (arguments, keys of the JSON object, a word that people see)
@@ -48,7 +51,19 @@ TABLE: dict[str, tuple[list[str], set[str], str]] = {
     "keys issue": (["--label", "mine", "--scope", "operate"], ISSUED, "shown this once"),
     "keys rotate": (["k1", "--grace-s", "60"], ISSUED, "shown this once"),
     "keys revoke": (["k1"], {"id"}, "revoked"),
-}
+    "verifiers list": ([], {"verifiers", "next"}, "1970-01-02 00:01"),
+    "verifiers show": (["v1"], VERIFIER | {"vk"}, "8x384x8"),
+    "verifiers register": (
+        ["vk.json", "--circuit", "product", "--version", "v7", "--shape", "8x384x8"], VERIFIER, "registered"
+    ),
+    "verifiers rotate": (
+        ["product", "v2", "--grace", "10m"], {"circuit", "version", "former", "grace_until_ms"},
+        "product: version v2 is active; v1 counts for earlier leases for 10m",
+    ),
+    "verifiers revoke": (
+        ["v1", "--successor", "v2", "--why", "leaked"], VERIFIER, "v1 is revoked; v2 is active in its place"
+    ),
+}  # fmt: skip
 # have tests of their own: test_cli_log.py, tests/connected/test_log_care.py, tests/docs/test_commands_run.py
 CARE = {"log list", "log task", "log archive", "log archives", "log verify", "log restore", "log replay"}
 ELSEWHERE = {"up", "worker", "doctor", "rebuild", "completion", "verify", "backup", "restore", "blobs"} | CARE
@@ -66,6 +81,7 @@ def run(api: FakeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     Path(".data/operator_key").write_text(OPERATOR + "\n")
     np.save("a.npy", np.ones((4, 6), np.int8)), np.save("b.npy", np.ones((6, 5), np.int8))
     np.save("x.npy", np.ones((4, 6), np.float32))
+    Path("vk.json").write_text(json.dumps(made_vk(7), indent=1))
     invoke("matmul", "a.npy", "b.npy", "-o", "old.npy")
     api.steps = 10**9
     invoke("matmul", "a.npy", "b.npy", "-o", "c.npy", "--detach")
@@ -130,6 +146,34 @@ def test_dead_letters_and_keys_are_listed_by_the_bare_command(run: Run) -> None:
         run("dlq", "--state", "shut").exit_code == 2
         and run("dlq", "discard", "task-t1", "--reason", " ").exit_code == 2
     )
+
+
+def test_verification_keys(run: Run) -> None:
+    assert "product" in run("verifiers").stdout and json.loads(run("verifiers", "--json").stdout)["verifiers"]
+    register = ["verifiers", "register", "vk.json", "--circuit", "product", "--version"]
+    for shape in ("8x384", "8x384x", "8*384*8", "8x-1x8"):
+        result = run(*register, "v7", "--shape", shape)
+        assert result.exit_code == 2 and "write it as MxKxN" in result.stderr
+    result = run(*register, "v1", "--shape", "8x384x8")
+    assert result.exit_code == 4 and "registered with another key" in result.stderr
+    assert run(*register, "v7", "--shape", "8x384x8").exit_code == 0
+    again = run(*register, "v7", "--shape", "8x384x8", "--json")
+    assert again.exit_code == 0 and json.loads(again.stdout)["status"] == "registered"
+    for content, words in (("{", "no JSON"), ("[]", "holds no JSON object"), (" " * 70_000, "larger than any")):
+        Path("vk.json").write_text(content)
+        result = run(*register, "v8", "--shape", "8x384x8")
+        assert result.exit_code == 2 and words in result.stderr
+    Path("vk.json").write_text("{}")
+    assert run(*register, "v8", "--shape", "8x384x8").exit_code == 4
+    assert run("verifiers", "rotate", "product", "v7", "--grace", "soon").exit_code == 2
+    assert run("verifiers", "rotate", "product", "v7", "--grace", "31d").exit_code == 4
+    assert run("verifiers", "rotate", "product", "v7").exit_code == 0
+    result = run("verifiers", "rotate", "product", "v7")
+    assert result.exit_code == 4 and "active already" in result.stderr
+    assert run("verifiers", "revoke", "v7", "--why", " ").exit_code == 2
+    assert run("verifiers", "revoke", "v7", "--why", "leaked").stdout == "v7 is revoked\n"
+    assert "revoked" in run("verifiers", "show", "v7").stdout and "leaked" in run("verifiers", "show", "v7").stdout
+    assert run("verifiers", "show", "none").exit_code == 4 and run("verifiers", "show", "no/version").exit_code == 2
 
 
 def test_where_the_operators_key_comes_from(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

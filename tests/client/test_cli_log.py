@@ -35,6 +35,10 @@ WORDS: list[tuple[ev.Event, str]] = [
     (ev.WorkerJoined("w", "s", "gateway-0", "i", "::1", "ada", "k", PROBE), "ada at gateway-0, 12.5 GOPS"),
     (ev.WorkerTiered("w", "s", "cpu", 4, 1.0), "cpu, 4 leases"),
     (ev.KeyIssued("k", "h", "o", ["submit"], "anna", "op"), "'anna' (submit) by op"),
+    (ev.VerifierRegistered("c", "v1", (8, 8, 8), "{}", "ab" * 32, True, "op"), "version v1 (abababababab) by op"),
+    (ev.VerifierRotated("c", "v2", "v1", 9, "op"), "to version v2 from v1 by op"),
+    (ev.VerifierRotated("c", "v1", "", 9, "op"), "to version v1 from none by op"),
+    (ev.VerifierRevoked("c", "v1", "", "leaked", "op"), "version v1 by op: leaked"),
     (ev.GatewayStarted("gateway-0", "abc"), "gateway gateway-0, instance abc"),
 ]  # fmt: skip
 
@@ -57,7 +61,9 @@ def test_what_this_version_does_not_know_is_shown_as_it_is() -> None:
     assert len(words_of({"event": "job.failed", "data": {"cause": "x" * 999}})) == 160
 
 
-@pytest.mark.parametrize(("text", "wanted"), [("90s", 90), ("15min", 900), ("2h", 7_200), ("1.5d", 129_600), ("0s", 0)])
+@pytest.mark.parametrize(
+    ("text", "wanted"), [("90s", 90), ("15min", 900), ("10m", 600), ("2h", 7_200), ("1.5d", 129_600), ("0s", 0)]
+)
 def test_ages(text: str, wanted: float) -> None:
     assert seconds("--older-than", text) == wanted
 

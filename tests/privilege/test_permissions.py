@@ -25,7 +25,7 @@ EVENTS = sorted(event.name for event in ev.EVENT_TYPES)
 def test_the_table_names_services_and_events_that_exist() -> None:
     assert set(SERVICES) == set(stack.SERVICES)
     assert {name for events in EMITS.values() for name in events} <= set(EVENTS)
-    assert [name for name in EVENTS if not emitters(name)] == ["verifier.registered"], "an event that nobody may append"
+    assert all(emitters(name) for name in EVENTS), "an event that nobody may append"
     assert all(len(set(events)) == len(events) for events in EMITS.values())
 
 

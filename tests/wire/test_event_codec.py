@@ -32,6 +32,8 @@ SPECS = st.builds(
 )
 BY_TYPE: dict[Any, st.SearchStrategy[Any]] = {
     str: TOKENS,
+    bool: st.booleans(),
+    tuple[int, int, int]: st.tuples(NUMBERS, NUMBERS, NUMBERS),
     int: NUMBERS,
     float: FLOATS,
     Tile: st.builds(Tile, NUMBERS, NUMBERS, NUMBERS, NUMBERS),

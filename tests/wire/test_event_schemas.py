@@ -74,5 +74,5 @@ def test_a_new_version_and_a_field_with_a_default_are_no_change(monkeypatch: pyt
     changed["job.failed/1"]["note"] = ["str", False, "''"]
     changed["worker.left/2"] = {**changed.pop("worker.left/1"), "why": ["str", True, ""]}
     upcasters: dict[str, Any] = {"worker.left/1": lambda old: old}
-    monkeypatch.setattr(ev, "UPCASTERS", upcasters)
+    monkeypatch.setattr(ev, "UPCASTERS", ev.UPCASTERS | upcasters)
     assert changes(WRITTEN, changed) == []

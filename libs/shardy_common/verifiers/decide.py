@@ -154,8 +154,10 @@ def _asked(known: Version) -> tuple[str, Shape, str, bool]:
 def _differs(known: Version, circuit: str, shape: Shape, vk_hash: str) -> str:
     if known.circuit != circuit:
         return f"circuit {known.circuit}"
+    if not known.keyed:
+        return "a digest, and no key"
     if known.shape != shape:
         return f"shape {text_of(known.shape)}"
-    if known.vk_hash != vk_hash or not known.keyed:
+    if known.vk_hash != vk_hash:
         return f"another key ({known.vk_hash[:12]}…)"
     return "this key as one " + ("of development" if known.dev else "that is none of development")
