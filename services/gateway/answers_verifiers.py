@@ -30,7 +30,7 @@ class Verifier(Strict):
 
     version: Name
     circuit: str
-    shape: Annotated[list[int], Meta(min_length=3, max_length=3, description="m, k, n")]
+    shape: Shape
     status: Literal["registered", "active", "grace", "retired", "revoked"]
     vk_hash: Digest
     dev: bool

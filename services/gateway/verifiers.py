@@ -4,14 +4,29 @@ from __future__ import annotations
 
 from typing import Any
 
+from blake3 import blake3
+
+from shardy_common.log import Append
 from shardy_common.verifiers import TABLES, Registry, VerifierFold, Version, status_of
 from shardy_common.verifiers.fold import FILTERS
+from shardy_common.wire import events as ev
+from shardy_common.wire import subjects
 from shardy_gateway.side import SideFold
 
 
 class Verifiers(VerifierFold, SideFold):
     tables = TABLES
     filters = FILTERS
+
+
+Event = ev.VerifierRegistered | ev.VerifierRotated | ev.VerifierRevoked
+
+
+def append_of(event: Event, registry: Registry) -> Append:
+    """For a change that was decided by this registry: void if another change of the circuit is in the log by then."""
+    circuit, seq = event.circuit, registry.seqs.get(event.circuit, 0)
+    msg_id = f"verifier/{circuit}/{seq}/{blake3(ev.encode(event)).hexdigest()[:16]}"
+    return Append(event, msg_id, seq, subjects.of_entity("verifier", circuit))
 
 
 def listed(registry: Registry, circuit: str = "") -> list[Version]:

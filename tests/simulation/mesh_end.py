@@ -9,6 +9,7 @@ import numpy as np
 from mesh_gateway import GatewayNode
 from mesh_nodes import GossipNode, MatchmakerNode, Node, QuorumNode, VerifierNode
 from mesh_oracle import check
+from mesh_verifiers import check_verifiers
 from mesh_work import shape_of
 
 from shardy_common import trust
@@ -29,6 +30,7 @@ def check_end(mesh: Mesh) -> None:
         check_replay(mesh, node)
         if isinstance(node, GatewayNode):
             _check_views(mesh, node)
+            check_verifiers(node, node.core.verifiers.registry)
         elif isinstance(node, MatchmakerNode):
             _check_trust(mesh, node, node.core.matchmaker.fold.book.of)
             left = node.core.matchmaker.fold
@@ -41,8 +43,7 @@ def check_end(mesh: Mesh) -> None:
             verified = {task.id: task.digest for task in mesh.explainer.tasks.values() if task.ended == "verified"}
             check(told == verified, "the gossip-bridge knows other digests:", told, verified)
         elif isinstance(node, VerifierNode):
-            known = {row["version"]: row["circuit"] for row in node.core.listing()}
-            check(known == mesh.explainer.versions, "the registry knows other versions:", known)
+            check_verifiers(node, node.core.registry)
 
 
 def check_replay(mesh: Mesh, node: Node) -> None:

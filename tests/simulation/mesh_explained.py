@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mesh_oracle import check
+from mesh_verifiers import Versions
 
 from shardy_common.log import Recorded
 from shardy_common.wire import events as ev
@@ -45,7 +46,7 @@ class Others:
         self.due: dict[str, tuple[str, str, int]] = {}
         self._reopened: dict[str, int] = {}  # job → place of its last reopening
         self._key_ends: list[tuple[int, str, int]] = []
-        self.versions: dict[str, str] = {}
+        self.versions = Versions()
 
     def see_other(self, event: Any, recorded: Recorded) -> None:
         handler = _HANDLERS.get(type(event))
@@ -137,8 +138,8 @@ class Others:
                 ends[key] = min(at_ms, ends.get(key, at_ms))
         return ends
 
-    def _version(self, event: ev.VerifierRegistered, _recorded: Recorded) -> None:
-        self.versions[event.version] = event.circuit
+    def _version(self, event: Any, recorded: Recorded) -> None:
+        self.versions.see(event, recorded)
 
 
 _HANDLERS: dict[type | None, Any] = {
@@ -151,4 +152,6 @@ _HANDLERS: dict[type | None, Any] = {
     ev.DlqDiscarded: Others._closed,
     ev.KeyRevoked: Others._revoked,
     ev.VerifierRegistered: Others._version,
+    ev.VerifierRotated: Others._version,
+    ev.VerifierRevoked: Others._version,
 }

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import mesh_verifiers
 from mesh_nodes import Node, Pool
 from mesh_oracle import check
 from mesh_work import digest_of
@@ -118,6 +119,8 @@ class GatewayNode(Node):
                 self.hang_up()
             elif isinstance(event, (ev.KeyIssued, ev.KeyRevoked)):
                 self._check_keys()
+            elif isinstance(event, mesh_verifiers.EVENTS):
+                mesh_verifiers.check_active(self, self.core.verifiers.registry)
         self._check_ledger([x for seq in verdicts if (x := self.mesh.explainer.credit.get(seq)) is not None])
 
     def _check_ledger(self, credits: list[Any]) -> None:

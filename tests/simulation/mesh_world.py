@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any
 
 import mesh_faults
+import mesh_verifiers
 from mesh_explainer import Explainer
 from mesh_faults import Shape
 from mesh_gateway import GatewayNode
@@ -276,10 +277,14 @@ class Mesh:
             gateway.change_keys(number)
             if self.random() < 0.5:  # somebody else has something in mind too
                 self.later(self.delay(1_200), partial(self._gateway().change_keys, 1_000 + number))
-        status = self.rng.choice(("active", "grace", "revoked"))
-        event = ev.VerifierRegistered(f"v{number % 3}", self.rng.choice("ab"), f"{number:064x}", status)
-        self.record(Append(event, f"verifier/{number}"))
+        for another in (0, 1):  # two of them, at about the same time
+            self.later(self.delay(400), partial(self._verifiers, 2 * number + another))
         self.record(Append(ev.MeshKeyed(f"{number % 2:064x}"), f"mesh-key/{number % 2}", 0))
+
+    def _verifiers(self, number: int) -> None:
+        gateway = self._gateway()
+        if gateway.up:
+            mesh_verifiers.change(gateway, number)
 
     def _look(self) -> None:
         for gateway in self.gateways:

@@ -9,14 +9,52 @@ from planting import Patch, planted
 
 from shardy_common.log import Append, MemoryLog
 from shardy_common.service import FoldLoop
+from shardy_common.verifiers import Registry, VerifierFold, Version
 from shardy_gossip_bridge.directory import Directory
-from shardy_prover_verifier.registry import Registry
+from shardy_prover_verifier import registry
 
 
 @planted("prover-verifier/registry", "crash", seeds=400)
 def the_registry_is_not_loaded(patch: Patch) -> None:
     """After a restart no version is known that could move to grace."""
-    patch.setattr(Registry, "load", lambda *_: None)
+    patch.setattr(registry.Registry, "load", lambda *_: None)
+
+
+@planted("common/verifiers", seeds=200)
+def a_rotation_back_forgets_the_first_time(patch: Patch) -> None:
+    """A version that becomes active again loses the grace of when it was before."""
+
+    def begins(registry: Registry, version: Version, seq: int, at_ms: int) -> None:
+        honest(registry, replace(version, periods=()), seq, at_ms)
+
+    honest = Registry._begins
+    patch.setattr(Registry, "_begins", begins)
+
+
+@planted("common/verifiers", seeds=200)
+def a_version_is_whose_claim_came_last(patch: Patch) -> None:
+    """Of two circuits that claim a version at once the second has it."""
+
+    def registered(registry: Registry, event: Any, seq: int, at_ms: int) -> Any:
+        known = registry.versions.pop(event.version, None)
+        if known is not None:
+            registry._of[known.circuit].remove(event.version)
+        return honest(registry, event, seq, at_ms)
+
+    honest = Registry._registered
+    patch.setattr(Registry, "_registered", registered)
+
+
+@planted("common/verifiers", "crash", seeds=400)
+def active_versions_are_not_loaded(patch: Patch) -> None:
+    """After a restart every version waits to be rotated to."""
+
+    def load(fold: VerifierFold, projection: Any) -> None:
+        honest(fold, projection)
+        fold.registry.active.clear()
+
+    honest = VerifierFold.load
+    patch.setattr(VerifierFold, "load", load)
 
 
 @planted("gossip-bridge/directory", seeds=100)

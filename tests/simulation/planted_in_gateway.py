@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import replace
 from typing import Any
 
+import mesh_verifiers
 import msgspec
 import pytest
 from mesh_gateway import GatewayNode
@@ -138,7 +138,7 @@ def a_result_is_tried_again_under_another_id(patch: Patch) -> None:
                 if done is not None:
                     done(item)
             elif gateway.life == life:
-                again = replace(item, msg_id=f"{item.msg_id}/{next(tries)}")
+                again = msgspec.structs.replace(item, msg_id=f"{item.msg_id}/{next(tries)}")
                 gateway.mesh.later(1_000, lambda: gateway.life == life and send_one(gateway, life, item, again, done))
 
         gateway.mesh.network.carry(gateway, [renamed], answered)
@@ -160,3 +160,14 @@ def a_job_is_reopened_without_expectation(patch: Patch) -> None:
 
     honest = GatewayNode.propose
     patch.setattr(GatewayNode, "propose", propose)
+
+
+@planted("gateway/verifiers, as the simulation has it", seeds=200)
+def changes_of_a_circuit_expect_nothing(patch: Patch) -> None:
+    """Two operators rotate one circuit at the same time, and both are heard."""
+    honest = mesh_verifiers.append_of
+
+    def append_of(event: Any, registry: Any) -> Append:
+        return msgspec.structs.replace(honest(event, registry), expect=None)
+
+    patch.setattr(mesh_verifiers, "append_of", append_of)

@@ -56,6 +56,7 @@ def run(seeds: Iterable[int]) -> Totals:
         totals.tally.update(mesh.tally)
         totals.tally.update({f"event: {name}": times for name, times in mesh.explainer.tally.items()})
         totals.tally[f"worlds: {mesh.shape.kind}"] += 1
+        totals.tally["versions claimed twice"] += mesh.explainer.versions.claimed_twice
         totals.tally["worlds: large"] += mesh.shape.large
         totals.tally["jobs that went on"] += sum(job.reopenings > 0 for job in mesh.explainer.jobs.values())
         totals.tally["jobs that went on twice"] += sum(job.reopenings > 1 for job in mesh.explainer.jobs.values())

@@ -65,6 +65,7 @@ def test_storms_end_well() -> None:
         happened += [f"event: {event.name}" for event in EVENT_TYPES]
         happened += ["worlds: large", "wrong on trust", "caught by a canary", "void tasks"]
         happened += ["matchmakers gone for good", "quorums gone for good", "jobs that went on twice", "taken for gone"]
+        happened += ["changes of verifiers refused", "changes of verifiers decided again", "versions claimed twice"]
         missing = [what for what in happened if totals.tally[what] < SEEDS // ENOUGH]
         assert not missing, "never happened, or hardly ever"
         assert totals.tally["wrong on trust"] < totals.tally["verdict: trust"] / 4

@@ -6,26 +6,23 @@ import asyncio
 from collections.abc import Callable
 from typing import Annotated, Any
 
-from blake3 import blake3
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import JSONResponse
 
 from shardy_common import ids
 from shardy_common import verifiers as rules
 from shardy_common.errors import Refused, Transient
-from shardy_common.log import Append, Appended
+from shardy_common.log import Appended
 from shardy_common.verifiers import GRACE_MS_MAX, Registry, Version
 from shardy_common.wire import events as ev
-from shardy_common.wire import subjects
 from shardy_gateway.api.common import Caller, operator, read_json, state_of
 from shardy_gateway.state import GatewayState
-from shardy_gateway.verifiers import listed, shown
+from shardy_gateway.verifiers import Event, append_of, listed, shown
 
 router = APIRouter()
 BODY_BYTES_MAX = 64 * 1024
 GRACE_S = 600
 _TRIES = 20
-Event = ev.VerifierRegistered | ev.VerifierRotated | ev.VerifierRevoked
 Decide = Callable[[Registry], Event | None]
 
 
@@ -138,8 +135,7 @@ async def _change(state: GatewayState, decide: Decide) -> Event | None:
         if event is None:
             return None
         circuit, seq = event.circuit, registry.seqs.get(event.circuit, 0)
-        msg_id = f"verifier/{circuit}/{seq}/{blake3(ev.encode(event)).hexdigest()[:16]}"
-        outcome = await state.append(Append(event, msg_id, seq, subjects.of_entity("verifier", circuit)))
+        outcome = await state.append(append_of(event, registry))
         if not isinstance(outcome, Appended):
             await _folded(state, circuit, seq + 1, 1.0)
         elif not await _folded(state, circuit, outcome.seq, 10.0):
