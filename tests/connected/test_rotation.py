@@ -41,10 +41,10 @@ class Asking:
         self.questions = self.seq = 0
         self.revoked: set[str] = set()
 
-    async def follow(self, log: JetStreamLog) -> None:
+    async def follow(self, log: JetStreamLog, over: asyncio.Event) -> None:
         reader = log.read([], 0)
         try:
-            while True:
+            while not over.is_set():
                 for recorded in await reader.batch(200, 0.2):
                     for single in unpack(recorded):
                         self.take(single)
@@ -69,10 +69,10 @@ class Asking:
             assert pinned and taking == [] if pinned in self.revoked else taking == [pinned], (lease, taking, pinned)
 
 
-async def work_on(stack: Stack, rng: np.random.Generator) -> None:
+async def work_on(stack: Stack, rng: np.random.Generator, over: asyncio.Event) -> None:
     """Jobs, so that leases stand between the rotations."""
     async with client(stack) as mesh:
-        while True:
+        while not over.is_set():
             a, b = int8(rng, 24, 16), int8(rng, 16, 5)
             same(await mesh.matmul(a, b, task_rows=2, timeout_s=90), product(a, b))
 
@@ -107,6 +107,7 @@ def check_chain(events: list[Recorded]) -> list[tuple[str, str]]:
 
 async def test_rotations_under_load(tmp_path: Path, rng: np.random.Generator) -> None:
     chance, asking, answered = random.Random(5), Asking(), Counter[tuple[str, str]]()
+    over = asyncio.Event()
     env = {**NO_CANARIES, "SHARDY_DEVELOPMENT": "true"}
     async with contextlib.AsyncExitStack() as held:
         stack = await held.enter_async_context(Stack(tmp_path / "mesh", allow_same_address=True, env=env, gateways=2))
@@ -133,7 +134,8 @@ async def test_rotations_under_load(tmp_path: Path, rng: np.random.Generator) ->
         log = await stack.open_log("asking")
         held.push_async_callback(log.close)
         async with asyncio.TaskGroup() as group:
-            beside = [group.create_task(asking.follow(log)), group.create_task(work_on(stack, rng))]
+            group.create_task(asking.follow(log, over))
+            group.create_task(work_on(stack, rng, over))
             for number in range(ROTATIONS):
                 leases = len(asking.leases)
                 wanted = [VERSIONS[1 + number], *chance.choices(VERSIONS, k=RACERS)]
@@ -152,9 +154,7 @@ async def test_rotations_under_load(tmp_path: Path, rng: np.random.Generator) ->
             assert revoked.status_code == 200, revoked.text
             leases = len(asking.leases)
             await until(lambda: _true(last in asking.revoked and len(asking.leases) > leases), "leases after it")
-            for task in beside:
-                assert not task.done(), task
-                task.cancel()
+            over.set()
 
         events = await read_log(stack)
         told = check_chain(events)
