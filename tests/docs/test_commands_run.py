@@ -21,6 +21,7 @@ import httpx
 import numpy as np
 import pytest
 from blake3 import blake3
+from made_keys import made_vk
 
 from shardy_client import AsyncMesh
 from shardy_common.stack import Stack, free_port
@@ -141,6 +142,23 @@ async def test_the_commands_of_the_readme_run(stack: Stack, tmp_path: Path) -> N
         if line.startswith("shardy verify"):
             assert "VERIFIED" in said and "the result as in the receipt" in said, said
     assert np.array_equal(np.load(folder / "C.npy"), a.astype(np.int32) @ b.astype(np.int32))
+
+
+async def test_verification_keys_rotate_as_the_page_says(stack: Stack, tmp_path: Path) -> None:
+    """docs/rotation.md."""
+    folder = tmp_path / "here"
+    folder.mkdir()
+    env = environment(stack, folder)
+    for number, name in enumerate(("VK.json", "VK2.json")):
+        (folder / name).write_text(json.dumps(made_vk(number)))
+    shown = commands("docs/rotation.md")
+    assert len(shown) == 7
+    for line in shown:
+        code, said = await sh(line, folder, env)
+        assert code == 0, f"{line}: {said}"
+    _, listed = await sh("shardy verifiers --json", folder, env)
+    statuses = {version["version"]: version["status"] for version in json.loads(listed)["verifiers"]}
+    assert statuses == {"2026-01": "active", "2026-02": "revoked"}
 
 
 @pytest.mark.slow
