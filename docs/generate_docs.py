@@ -111,10 +111,12 @@ def subjects_page() -> str:
     ]
     for event in {event.name: event for event in ev.EVENT_TYPES}.values():
         lines.append(f"| [`{event.name}`](#{event.name.replace('.', '')}) | {emitted_by(event)} | {folded_by(event)} |")
+    told: set[str] = set()
     for event in ev.EVENT_TYPES:
         entity = "job" if issubclass(event, JobEvent) else event.name.partition(".")[0]
         key, tag = KEYS.get(entity, entity), str(event.__struct_config__.tag)
-        heading = event.name if tag.endswith("/1") else tag
+        heading = tag if event.name in told else event.name
+        told.add(event.name)
         lines += ["", f"## {heading}", "", f"Subject `{event.name}.<{key}>`, tag `{tag}`."]
         if own_doc(event):
             lines += ["", own_doc(event)]

@@ -145,7 +145,7 @@ def verifiers_show(version: Version, as_json: AsJson = False, url: Url = URL, ke
 @verifiers.command("register")
 @command
 def verifiers_register(
-    file: Annotated[Path, typer.Argument(help="The verification key, as snarkjs writes it.", metavar="VK.json")],
+    file: Annotated[Path, typer.Argument(help="The verification key, as snarkjs writes it.", metavar="VK")],
     circuit: Annotated[
         str, typer.Option("--circuit", help="The circuit that it is of.", autocompletion=complete.circuits)
     ],

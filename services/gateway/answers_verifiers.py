@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta
 
 from shardy_common.verifiers import GRACE_MS_MAX, VK_BYTES_MAX
-from shardy_common.verifiers.decide import NAME_CHARS_MAX, WHY_CHARS_MAX
 from shardy_gateway.answer_base import Digest, Ms, Next, Strict
+from shardy_gateway.verifier_rules import NAME_CHARS_MAX, WHY_CHARS_MAX
 
 Name = Annotated[str, Meta(pattern=f"^[A-Za-z0-9_-]{{1,{NAME_CHARS_MAX}}}$", examples=["v1"])]
 Shape = Annotated[list[int], Meta(min_length=3, max_length=3, description="m, k, n", examples=[[8, 384, 8]])]

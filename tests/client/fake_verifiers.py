@@ -14,6 +14,7 @@ from shardy_common import verifiers as rules
 from shardy_common.errors import Refused
 from shardy_common.log import Append, MemoryLog
 from shardy_gateway.problems import slug_of
+from shardy_gateway.verifier_rules import decide_register, decide_revoke, decide_rotate
 from shardy_gateway.verifiers import listed, shown
 
 NOW_MS = 86_400_000
@@ -72,7 +73,7 @@ class FakeVerifiers:
 
         def revoke() -> dict[str, Any]:
             successor = body.get("successor", "")
-            self._take(rules.decide_revoke(self.registry, body["version"], successor, body["why"], "op", False))
+            self._take(decide_revoke(self.registry, body["version"], successor, body["why"], "op", False))
             return shown(self.registry.versions[body["version"]], NOW_MS)
 
         return self._answer(revoke)
@@ -84,11 +85,11 @@ class FakeVerifiers:
             return problem(refused.status, slug_of(refused.title), refused.detail)
 
     def _register(self, circuit: str, version: str, shape: tuple[int, int, int], key: rules.Key) -> None:
-        self._take(rules.decide_register(self.registry, circuit, version, shape, key, "op", False))
+        self._take(decide_register(self.registry, circuit, version, shape, key, "op", False))
         self.keys.setdefault(version, key.vk)
 
     def _rotate(self, circuit: str, version: str, grace_s: int) -> Any:
-        return self._take(rules.decide_rotate(self.registry, circuit, version, 1_000 * grace_s, NOW_MS, "op", False))
+        return self._take(decide_rotate(self.registry, circuit, version, 1_000 * grace_s, NOW_MS, "op", False))
 
     def _take(self, event: Any) -> Any:
         if event is not None:

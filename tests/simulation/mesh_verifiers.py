@@ -14,13 +14,11 @@ from shardy_common.log import Append, Appended, Outcome, Recorded
 from shardy_common.verifiers import (
     Key,
     Registry,
-    decide_register,
-    decide_revoke,
-    decide_rotate,
     status_of,
     vk_hash_of,
 )
 from shardy_common.wire import events as ev
+from shardy_gateway.verifier_rules import decide_register, decide_revoke, decide_rotate
 from shardy_gateway.verifiers import append_of
 
 if TYPE_CHECKING:

@@ -14,12 +14,10 @@ from shardy_common.log import Append, MemoryLog, Projection, Recorded
 from shardy_common.verifiers import (
     TABLES,
     VerifierFold,
-    decide_register,
-    decide_revoke,
-    decide_rotate,
     status_of,
 )
 from shardy_common.wire import events as ev
+from shardy_gateway.verifier_rules import decide_register, decide_revoke, decide_rotate
 
 CIRCUITS = ("a", "b")
 VERSIONS = tuple(f"v{number}" for number in range(4))

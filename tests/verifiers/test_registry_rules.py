@@ -17,12 +17,10 @@ from shardy_common.verifiers import (
     VERSIONS_MAX,
     Registry,
     checked_key,
-    decide_register,
-    decide_revoke,
-    decide_rotate,
     status_of,
 )
 from shardy_common.wire import events as ev
+from shardy_gateway.verifier_rules import decide_register, decide_revoke, decide_rotate
 
 SHAPE = (8, 384, 8)
 DEV = made_key(99)._replace(dev=True)

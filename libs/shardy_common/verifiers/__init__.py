@@ -1,6 +1,5 @@
 """Which verification keys proofs are checked with, and when: the registry that gateway and prover-verifier fold."""
 
-from shardy_common.verifiers.decide import decide_register, decide_revoke, decide_rotate
 from shardy_common.verifiers.fold import TABLES, VerifierFold
 from shardy_common.verifiers.keys import VK_BYTES_MAX, Key, checked_key, vk_hash_of
 from shardy_common.verifiers.registry import (
@@ -29,9 +28,6 @@ __all__ = [
     "VerifierFold",
     "Version",
     "checked_key",
-    "decide_register",
-    "decide_revoke",
-    "decide_rotate",
     "status_of",
     "vk_hash_of",
 ]

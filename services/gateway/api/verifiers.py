@@ -10,13 +10,13 @@ from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import JSONResponse
 
 from shardy_common import ids
-from shardy_common import verifiers as rules
 from shardy_common.errors import Refused, Transient
 from shardy_common.log import Appended
-from shardy_common.verifiers import GRACE_MS_MAX, Registry, Version
+from shardy_common.verifiers import GRACE_MS_MAX, Registry, Version, checked_key
 from shardy_common.wire import events as ev
 from shardy_gateway.api.common import Caller, operator, read_json, state_of
 from shardy_gateway.state import GatewayState
+from shardy_gateway.verifier_rules import decide_register, decide_revoke, decide_rotate
 from shardy_gateway.verifiers import Event, append_of, listed, shown
 
 router = APIRouter()
@@ -70,13 +70,13 @@ async def register_verifier(request: Request, who: Annotated[Caller, Depends(ope
     if type(dev) is not bool:
         raise Refused("dev is true or false")
     try:
-        key = rules.checked_key(body.get("vk"))
+        key = checked_key(body.get("vk"))
     except ValueError as error:
         raise Refused(f"vk: {error}") from None
     key, (m, k, n), development = key._replace(dev=key.dev or dev), shape, state.settings.development
 
     def decide(registry: Registry) -> Event | None:
-        return rules.decide_register(registry, circuit, version, (m, k, n), key, who.key, development)
+        return decide_register(registry, circuit, version, (m, k, n), key, who.key, development)
 
     event = await _change(state, decide)
     return JSONResponse(_shown(state, version), 200 if event is None else 201)
@@ -97,7 +97,7 @@ async def rotate_active_verifier_version(request: Request, who: Annotated[Caller
 
     def decide(registry: Registry) -> Event | None:
         now_ms = state.log.now_ms()
-        return rules.decide_rotate(registry, circuit, version, grace_ms, now_ms, who.key, development)
+        return decide_rotate(registry, circuit, version, grace_ms, now_ms, who.key, development)
 
     done = await _change(state, decide)
     assert isinstance(done, ev.VerifierRotated)
@@ -117,7 +117,7 @@ async def revoke_verifier(request: Request, who: Annotated[Caller, Depends(opera
     development = state.settings.development
 
     def decide(registry: Registry) -> Event | None:
-        return rules.decide_revoke(registry, version, successor, why, who.key, development)
+        return decide_revoke(registry, version, successor, why, who.key, development)
 
     await _change(state, decide)
     return _shown(state, version)

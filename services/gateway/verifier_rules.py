@@ -1,4 +1,5 @@
-"""What an operator may do to the registry: a command and what is known give an event, nothing to do, or a refusal."""
+"""What an operator may do to the registry of verification keys (shardy_common/verifiers): a command and what is known
+give an event, nothing to do, or a refusal. Pure."""
 
 from __future__ import annotations
 
