@@ -142,6 +142,21 @@ def test_writes_that_are_not_safe_twice_are_sent_once(api: FakeApi, first: Break
         assert mesh.issue_key("mine")["id"] == "k2", "nothing was sent to a gateway that refuses connections"
 
 
+def test_a_rotation_whose_answer_was_lost_is_done(api: FakeApi, first: Breaker) -> None:
+    from fake_api import OPERATOR
+
+    with Mesh([first.url, api.url], OPERATOR, patience=QUICK) as mesh:
+        first.before_answer = lambda data: b"grace_until_ms" in data
+        done = mesh.rotate_verifier("product", "v2", grace_s=60)
+        assert (done["version"], done["former"]) == ("v2", None), "the earlier try knew the former one"
+        assert mesh.verifier("v2")["status"] == "active"
+        with pytest.raises(Refused, match="active already"):
+            mesh.rotate_verifier("product", "v2")
+        first.before_answer = lambda data: b"leaked" in data
+        assert mesh.revoke_verifier("v2", "leaked", "v1")["status"] == "revoked"
+        assert [v["version"] for v in mesh.verifiers()["verifiers"] if v["status"] == "active"] == ["v1"]
+
+
 def test_one_gateway_that_comes_back_is_waited_for(api: FakeApi, first: Breaker) -> None:
     with Mesh(first.url, KEY, patience=QUICK) as mesh:
         job = mesh.submit(A, B)

@@ -8,7 +8,17 @@ import storms
 from mesh_faults import FAULTS
 
 LEAST = 25
-CORES = ("matchmaker", "quorum", "dlq", "gateway", "prover-verifier", "gossip-bridge", "common/log", "common/service")
+CORES = (
+    "matchmaker",
+    "quorum",
+    "dlq",
+    "gateway",
+    "prover-verifier",
+    "gossip-bridge",
+    "common/log",
+    "common/service",
+    "common/verifiers",
+)
 ASTRAY = ("appends lost", "answers lost", "bytes that were missing")  # things that go astray one by one
 
 
