@@ -121,6 +121,13 @@ def json_object(body: bytes) -> dict[str, object]:
     return value
 
 
+def only(body: dict[str, object], *fields: str) -> None:
+    """422 for a field that the call does not know."""
+    strange = sorted(set(body) - set(fields))
+    if strange:
+        raise Refused(f"unknown fields {', '.join(strange)[:200]}: the call takes {', '.join(fields)}")
+
+
 def content_type(request: Request) -> str:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 

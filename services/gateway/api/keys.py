@@ -15,7 +15,7 @@ from shardy_common.limits import LABEL_CHARS_MAX
 from shardy_common.log import Append, Appended, Conflict
 from shardy_common.wire import events as ev
 from shardy_common.wire import subjects
-from shardy_gateway.api.common import OPERATE, Caller, caller, now_ms, operator, read_json, state_of
+from shardy_gateway.api.common import OPERATE, Caller, caller, now_ms, only, operator, read_json, state_of
 from shardy_gateway.keybook import new_secret
 from shardy_gateway.keyring import SCOPES, Key
 from shardy_gateway.state import GatewayState
@@ -50,7 +50,7 @@ async def issue_key(request: Request, who: Annotated[Caller, Depends(operator)])
     """Issue a key, of an owner of its own. The answer is the only place where the key is ever told."""
     state = state_of(request)
     body = await read_json(request, BODY_BYTES_MAX)
-    _only(body, "label", "scopes", "expires_s")
+    only(body, "label", "scopes", "expires_s")
     label, scopes = body.get("label", ""), body.get("scopes")
     if not isinstance(label, str) or not label.strip() or len(label) > LABEL_CHARS_MAX:
         raise Refused(f"label is text of 1 to {LABEL_CHARS_MAX} characters: whose key it is, and what for")
@@ -68,7 +68,7 @@ async def rotate_key(request: Request, key_id: str) -> JSONResponse:
     state, who = state_of(request), _over(request, key_id)
     old = _known(state, key_id)
     body = await read_json(request, BODY_BYTES_MAX, empty=True)
-    _only(body, "grace_s")
+    only(body, "grace_s")
     grace_s = _seconds(body, "grace_s", 0, GRACE_S_MAX)
     if state.keys.ring.ends.get(key_id):  # one that was replaced and has no end yet may be rotated again
         raise Refused("this key was replaced or revoked, and ends by itself", status=409, title="Key is ending")
@@ -155,12 +155,6 @@ def _known(state: GatewayState, key_id: str) -> Key:
     if key is None:
         raise Refused("no key that may be used has this id", status=404, title="No such key")
     return key
-
-
-def _only(body: dict[str, Any], *fields: str) -> None:
-    strange = sorted(set(body) - set(fields))
-    if strange:
-        raise Refused(f"unknown fields {', '.join(strange)[:200]}: the call takes {', '.join(fields)}")
 
 
 def _seconds(body: dict[str, Any], name: str, low: int, high: int) -> int | None:
