@@ -12,7 +12,6 @@ from typing import Any
 
 import httpx
 import numpy as np
-from conftest import NO_CANARIES
 from made_keys import made_vk
 from meshkit import Workers, client, int8, product, same, until
 from replayed import SERVICES, live_of
@@ -108,7 +107,7 @@ def check_chain(events: list[Recorded]) -> list[tuple[str, str]]:
 async def test_rotations_under_load(tmp_path: Path, rng: np.random.Generator) -> None:
     chance, asking, answered = random.Random(5), Asking(), Counter[tuple[str, str]]()
     over = asyncio.Event()
-    env = {**NO_CANARIES, "SHARDY_DEVELOPMENT": "true"}
+    env = {"SHARDY_CANARY_EVERY": "0", "SHARDY_DEVELOPMENT": "true"}
     async with contextlib.AsyncExitStack() as held:
         stack = await held.enter_async_context(Stack(tmp_path / "mesh", allow_same_address=True, env=env, gateways=2))
         workers = Workers(stack, tmp_path)
