@@ -76,8 +76,8 @@ async def work_on(stack: Stack, rng: np.random.Generator, over: asyncio.Event) -
             same(await mesh.matmul(a, b, task_rows=2, timeout_s=90), product(a, b))
 
 
-async def rotate(http: httpx.AsyncClient, version: str) -> httpx.Response:
-    body = {"circuit": CIRCUIT, "version": version, "grace_s": GRACE_S}
+async def rotate(http: httpx.AsyncClient, version: str, grace_s: int = GRACE_S) -> httpx.Response:
+    body = {"circuit": CIRCUIT, "version": version, "grace_s": grace_s}
     return await http.post("/v1/verifiers/rotate", json=body)
 
 
@@ -173,6 +173,49 @@ async def test_rotations_under_load(tmp_path: Path, rng: np.random.Generator) ->
             assert {answer["checksum"] for answer in rebuilt} == before, service
             assert len(rebuilt) == (2 if service == "gateway" else 1)
         assert await same_at_both(*https) == shown
+
+
+async def test_a_gateway_that_is_killed_loses_no_rotation(tmp_path: Path) -> None:
+    """What was answered is in the log, once; what was not may be; and the other gateway goes on all the while."""
+    answered = list[tuple[str, str]]()
+
+    async def rotating(http: httpx.AsyncClient, versions: list[str], times: int) -> int:
+        broken = 0
+        for number in range(times):
+            version = versions[number % len(versions)]
+            try:
+                answer = await rotate(http, version, 0)
+            except httpx.TransportError:
+                broken += 1
+                await asyncio.sleep(0.1)
+                continue
+            if answer.status_code == 200:
+                answered.append((answer.json()["former"] or "", version))
+            else:  # the call whose answer was lost did it, or the gateway is only just back
+                assert answer.status_code in (409, 503), answer.text
+        return broken
+
+    async with contextlib.AsyncExitStack() as held:
+        stack = await held.enter_async_context(Stack(tmp_path / "mesh", gateways=2))
+        https = [
+            await held.enter_async_context(httpx.AsyncClient(base_url=url, headers=_head(stack), timeout=60))
+            for url in stack.urls
+        ]
+        for number, version in enumerate(VERSIONS[:8]):
+            body = {"circuit": CIRCUIT, "version": version, "shape": SHAPE, "vk": made_vk(number)}
+            assert (await https[0].post("/v1/verifiers", json=body)).status_code == 201
+        await same_at_both(*https)
+        work = asyncio.gather(rotating(https[0], VERSIONS[:4], 40), rotating(https[1], VERSIONS[4:8], 40))
+        for _ in range(3):
+            await asyncio.sleep(0.4)
+            stack.kill("gateway-1")
+        _, broken = await work
+        assert broken, "no call broke: nobody was killed in time"
+        shown = await same_at_both(*https)
+        told = check_chain(await read_log(stack))
+        assert not Counter(answered) - Counter(told), "a rotation that was answered is lost"
+        assert len(answered) > 20 and len(told) - len(answered) <= broken
+        assert [v["version"] for v in shown if v["status"] == "active"] == [told[-1][1]]
 
 
 async def _true(value: bool) -> bool:
