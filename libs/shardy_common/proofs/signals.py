@@ -60,7 +60,8 @@ class Context:
     """Who proves what, for which lease, under which key: what `taskCtx` stands for.
 
     rows, k, cols: the task's own shape, before padding. a, b, c: BLAKE3 of the bytes of A, of B as stored (cols×k) and
-    of C. seed: of the task's data, empty where it has none.
+    of C. seed: of the task's data, empty where it has none. tile: `tiles.tile_field`, empty where the proof is of the
+    whole task; rows, cols, a, b and c are then the tile's, a and b of the slices that it is computed from.
     """
 
     task: str
@@ -76,6 +77,7 @@ class Context:
     a: bytes
     b: bytes
     c: bytes
+    tile: bytes = b""
 
 
 class Signals(NamedTuple):
@@ -131,6 +133,7 @@ def task_context(context: Context) -> int:
         context.a,
         context.b,
         context.c,
+        context.tile,
     )
     if not (context.task and context.nonce and context.circuit and context.vk_version):
         raise ValueError("task, nonce, circuit and vk_version are not empty")
