@@ -74,6 +74,7 @@ vectors: $(VENV)/.dev ## write the shared test vectors again from the oracles
 	$(PY) vectors/generate.py
 	$(PY) vectors/frames.py
 	$(PY) vectors/results.py
+	$(PY) vectors/proofs.py
 
 docs: $(VENV)/.dev ## write the generated documents again
 	$(PY) docs/generate_docs.py

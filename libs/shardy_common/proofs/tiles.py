@@ -131,12 +131,13 @@ def challenge(root: bytes, binding: bytes, nonce: bytes, tiles: int, checked: in
 
 
 def detection(tiles: int, bad: int, checked: int) -> float:
-    """Probability that at least one of `bad` wrong tiles is asked for, exactly: 1 − C(tiles−bad, checked)/C(tiles, …)."""
+    """Probability that at least one of `bad` wrong tiles is asked for: 1 − C(tiles−bad, checked) / C(tiles, checked)."""
     if not (0 <= bad <= tiles and 1 <= checked):
         raise ValueError(f"{bad} bad tiles of {tiles}, {checked} checked")
-    checked = min(checked, tiles)
-    # Both are exact integers, whose quotient Python rounds once.
-    return 1.0 - math.comb(tiles - bad, checked) / math.comb(tiles, checked)
+    if bad + checked > tiles:
+        return 1.0 if bad else 0.0
+    fewer, more = sorted((bad, checked))  # the two can be exchanged, so the shorter product serves
+    return -math.expm1(math.fsum(math.log1p(-more / (tiles - i)) for i in range(fewer)))
 
 
 def detection_bound(fraction: float, checked: int) -> float:
