@@ -166,7 +166,9 @@ def build(shapes: list[tuple[int, int, int]], keys: str | None) -> dict[str, dic
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--shapes", type=lambda text: [shape_of(part) for part in text.split(",")], default=SHAPES)
-    parser.add_argument("--keys", metavar="COMMAND", help="program that makes keys, called with r1cs, zkey, --vkey file")
+    parser.add_argument(
+        "--keys", metavar="COMMAND", help="program that makes keys, called with r1cs, zkey, --vkey file"
+    )
     group = parser.add_mutually_exclusive_group()
     group.add_argument("--record", action="store_true", help="write constraints.json")
     group.add_argument("--check", action="store_true", help="compare with constraints.json")

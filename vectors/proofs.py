@@ -143,7 +143,9 @@ def contexts() -> list[Case]:
     cases = []
     for name, changed in changes:
         fields = context(**changed)
-        cases.append({"name": name} | shown(fields) | {"message": message(fields).hex(), "task_ctx": text(task_ctx(fields))})
+        cases.append(
+            {"name": name} | shown(fields) | {"message": message(fields).hex(), "task_ctx": text(task_ctx(fields))}
+        )
     assert len({case["task_ctx"] for case in cases}) == len(cases)
     return cases
 
@@ -162,7 +164,11 @@ def signals(name: str, circuit: tuple[int, int, int], shape: tuple[int, int, int
     commit = poseidon([tree([value for row in pa for value in row]), tree(pb)])
     digest = poseidon([tree([value for row in pc for value in row]), size])
     witness: Any = {"context": text(task_ctx(fields)), "length": text(size)}
-    witness |= {"a": [list(map(text, row)) for row in pa], "b": list(map(text, pb)), "c": [list(map(text, row)) for row in pc]}
+    witness |= {
+        "a": [list(map(text, row)) for row in pa],
+        "b": list(map(text, pb)),
+        "c": [list(map(text, row)) for row in pc],
+    }
     return {
         "name": name,
         "circuit": fields["circuit"],

@@ -132,7 +132,7 @@ def challenge(root: bytes, binding: bytes, nonce: bytes, tiles: int, checked: in
 
 def detection(tiles: int, bad: int, checked: int) -> float:
     """Probability that at least one of `bad` wrong tiles is asked for: 1 − C(tiles−bad, checked) / C(tiles, checked)."""
-    if not (0 <= bad <= tiles and 1 <= checked):
+    if not (0 <= bad <= tiles and checked >= 1):
         raise ValueError(f"{bad} bad tiles of {tiles}, {checked} checked")
     if bad + checked > tiles:
         return 1.0 if bad else 0.0
