@@ -7,15 +7,16 @@
     python circuits/build.py --record              write what was compiled to circuits/constraints.json
     python circuits/build.py --check               fail where a compiled circuit is not the recorded one
 
-A folder holds NAME.r1cs, NAME.wasm (the witness calculator), witness_calculator.js and main.circom. What is there is
+A folder holds NAME.r1cs, NAME.wasm (the witness calculator), witness_calculator.cjs and main.circom. What is there is
 kept while the sources and the compiler's version stay the same. The same sources give the same bytes on any machine.
-Needs Node.js 20 or newer with npm.
+Two are compiled at a time, the largest first: it takes half of the work. Needs Node.js 20 or newer with npm.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import shlex
 import shutil
@@ -23,6 +24,10 @@ import struct
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +49,27 @@ def name_of(shape: tuple[int, int, int]) -> str:
     return "v2-{}x{}x{}".format(*shape)
 
 
+@contextmanager
+def alone(what: str) -> Iterator[None]:
+    """Only one process at a time makes `what`: tests in several processes ask for the same circuits."""
+    BUILD.mkdir(exist_ok=True)
+    with (BUILD / f"{what}.lock").open("w") as handle:
+        try:
+            import fcntl
+        except ImportError:  # where there are no such locks, nobody but the user is in the way
+            yield
+            return
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
 def install() -> None:
     """node_modules as package-lock.json pins it."""
+    with alone("node_modules"):
+        _install()
+
+
+def _install() -> None:
     ready = FOLDER / "node_modules" / ".ready"
     lock = blake3((FOLDER / "package-lock.json").read_bytes()).hexdigest()
     if ready.exists() and ready.read_text() == lock:
@@ -82,14 +106,25 @@ def header(r1cs: bytes) -> dict[str, int]:
     raise ValueError("an .r1cs file without a header")
 
 
-def compile_one(shape: tuple[int, int, int], sources: str) -> Path:
-    """Compile one shape, unless it stands there already; its folder."""
+def compile_one(shape: tuple[int, int, int], sources: str, unchecked: bool = False) -> Path:
+    """Compile one shape, unless it stands there already; its folder.
+
+    unchecked: for tests, a witness calculator that asserts nothing and so computes what a cheater would, and the names
+    of wires (NAME.sym); the constraints are the same. It lies in a folder of its own.
+    """
     name = name_of(shape)
-    folder = BUILD / name
+    folder = BUILD / (f"{name}-unchecked" if unchecked else name)
     stamp = folder / "sources"
-    if stamp.exists() and stamp.read_text() == sources:
-        return folder
-    shutil.rmtree(folder, ignore_errors=True)
+    with alone(folder.name):
+        if not (stamp.exists() and stamp.read_text() == sources):
+            shutil.rmtree(folder, ignore_errors=True)
+            _compile(shape, folder, unchecked)
+            stamp.write_text(sources)
+    return folder
+
+
+def _compile(shape: tuple[int, int, int], folder: Path, unchecked: bool) -> None:
+    name = name_of(shape)
     folder.mkdir(parents=True)
     main = folder / "main.circom"
     main.write_text(
@@ -98,16 +133,19 @@ def compile_one(shape: tuple[int, int, int], sources: str) -> Path:
     )
     # The compiler sees nothing above the folder it is called in.
     inside = folder.relative_to(FOLDER).as_posix()
-    command = ["node", "node_modules/circom2/cli.js", f"{inside}/main.circom", "--r1cs", "--wasm", "--O2", "-o", inside]
+    flags = ["--r1cs", "--wasm", "--O2", *(["--sym", "--sanity_check", "0"] if unchecked else []), "-o", inside]
+    command = ["node", "node_modules/circom2/cli.js", f"{inside}/main.circom", *flags]
     done = subprocess.run(command, cwd=FOLDER, capture_output=True, text=True, check=False)
     if done.returncode or not (folder / "main.r1cs").exists():
         raise Unbuildable(f"{name} does not compile:\n{done.stdout}{done.stderr}")
+    # Who makes keys names the circuit after the .r1cs file.
     (folder / "main.r1cs").rename(folder / f"{name}.r1cs")
+    if unchecked:
+        (folder / "main.sym").rename(folder / f"{name}.sym")
     (folder / "main_js" / "main.wasm").rename(folder / f"{name}.wasm")
-    (folder / "main_js" / "witness_calculator.js").rename(folder / "witness_calculator.js")
+    # The generated script is CommonJS, whatever a package.json above it says.
+    (folder / "main_js" / "witness_calculator.js").rename(folder / "witness_calculator.cjs")
     shutil.rmtree(folder / "main_js")
-    stamp.write_text(sources)
-    return folder
 
 
 def describe(folder: Path) -> dict[str, Any]:
@@ -147,20 +185,24 @@ def recorded() -> dict[str, Any]:
     return circuits
 
 
-def build(shapes: list[tuple[int, int, int]], keys: str | None) -> dict[str, dict[str, Any]]:
+def build(shapes: list[tuple[int, int, int]], keys: str | None, jobs: int) -> dict[str, dict[str, Any]]:
     """Compile, and make keys; what constraints.json says of each. Unbuildable says what is missing."""
     install()
     sources = sources_digest()
-    found = {}
-    for shape in shapes:
+
+    def one(shape: tuple[int, int, int]) -> dict[str, Any]:
         started = time.monotonic()
         folder = compile_one(shape, sources)
-        found[folder.name] = made = describe(folder)
+        made = describe(folder)
         if keys:
             make_keys(folder, keys)
         seconds = time.monotonic() - started
         print(f"{folder.name}: {made['constraints']:,} constraints, BLAKE3 {made['r1cs_blake3']}, {seconds:.1f} s")
-    return found
+        return made
+
+    with ThreadPoolExecutor(jobs) as pool:
+        running = {shape: pool.submit(one, shape) for shape in sorted(shapes, key=prod, reverse=True)}
+        return {name_of(shape): running[shape].result() for shape in shapes}
 
 
 def main() -> int:
@@ -169,12 +211,13 @@ def main() -> int:
     parser.add_argument(
         "--keys", metavar="COMMAND", help="program that makes keys, called with r1cs, zkey, --vkey file"
     )
+    parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1), help="how many at a time")
     group = parser.add_mutually_exclusive_group()
     group.add_argument("--record", action="store_true", help="write constraints.json")
     group.add_argument("--check", action="store_true", help="compare with constraints.json")
     arguments = parser.parse_args()
     try:
-        found = build(list(arguments.shapes), arguments.keys)
+        found = build(list(arguments.shapes), arguments.keys, max(1, arguments.jobs))
     except Unbuildable as problem:
         print(problem, file=sys.stderr)
         return 2

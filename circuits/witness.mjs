@@ -1,23 +1,25 @@
 // SPDX-License-Identifier: GPL-3.0-only
-// node circuits/witness.mjs CALCULATOR.js CIRCUIT.wasm OUT_FOLDER < INPUTS.json
+// node witness.mjs FOLDER INPUTS.json OUT
 //
-// INPUTS.json is a list of inputs (shardy_common/proofs/signals.py: Witness.as_json); witness i goes to OUT_FOLDER/i.wtns.
-// An input that the circuit's calculator refuses leaves no file; its place in the list printed at the end says why.
+// Witnesses of a compiled circuit (FOLDER as build.py leaves it). INPUTS.json is a list of the circuit's inputs, as
+// {context, length, a, b, c}; of the i-th one comes OUT/i.wtns, or OUT/i.error with words where an assertion failed.
+import { readFileSync, readdirSync, writeFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { join, resolve } from 'node:path';
 
-import { readFileSync, writeFileSync } from "node:fs";
-import { createRequire } from "node:module";
-import { resolve } from "node:path";
-
-const [calculator, wasm, folder] = process.argv.slice(2).map((path) => resolve(path));
-const build = createRequire(import.meta.url)(calculator);
-const circuit = await build(readFileSync(wasm));
-const refusals = [];
-for (const [index, input] of JSON.parse(readFileSync(0, "utf8")).entries()) {
+const [folder, inputs, out] = process.argv.slice(2);
+if (!out) {
+  console.error('usage: node witness.mjs FOLDER INPUTS.json OUT');
+  process.exit(2);
+}
+const build = createRequire(import.meta.url)(resolve(folder, 'witness_calculator.cjs'));
+const wasm = readFileSync(join(folder, readdirSync(folder).find((name) => name.endsWith('.wasm'))));
+for (const [index, input] of JSON.parse(readFileSync(inputs, 'utf8')).entries()) {
   try {
-    writeFileSync(resolve(folder, `${index}.wtns`), await circuit.calculateWTNSBin(input, 0));
-    refusals.push(null);
+    // A calculator that threw once is not used again: its memory holds what was half done.
+    const calculator = await build(wasm);
+    writeFileSync(join(out, `${index}.wtns`), await calculator.calculateWTNSBin(input, 0));
   } catch (problem) {
-    refusals.push(String(problem.message ?? problem));
+    writeFileSync(join(out, `${index}.error`), String(problem.message ?? problem));
   }
 }
-console.log(JSON.stringify(refusals));

@@ -1,144 +1,154 @@
-"""Compiled circuits: those of `make circuits`, and a forger's, which computes every signal and asserts nothing."""
+"""Compiled circuits and their witnesses. Node.js, npm and the packages of circuits/ must be there; otherwise skipped."""
 
 from __future__ import annotations
 
-import fcntl
-import importlib.util
 import json
-import shutil
 import subprocess
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import cached_property
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
-from constraint_system import ConstraintSystem, read_names, read_witness
+from blake3 import blake3
+from constraints import Circuit as Constraints
+from constraints import read_witness, wires_by_name
 
-from shardy_common.proofs.signals import Witness
+from shardy_common.proofs.signals import Circuit, Context, Signals, Witness, public_signals, witness
 
 ROOT = Path(__file__).resolve().parents[2]
-CIRCUITS = ROOT / "circuits"
-# What a calculator checks on its way. Without it, it writes the witness of whatever it is given.
-ASSERTIONS = {
-    "templates/packed_freivalds.circom": "left === right;",
-    "node_modules/circomlib/circuits/bitify.circom": "lc1 === in;",
-}
+sys.path.insert(0, str(ROOT / "circuits"))
+import build as circuits_build  # noqa: E402
 
 
-def load_build() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("circuits_build", CIRCUITS / "build.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+@pytest.fixture(scope="session")
+def builder() -> Any:
+    """circuits/build.py, with what it needs installed."""
+    try:
+        circuits_build.install()
+    except circuits_build.Unbuildable as problem:
+        pytest.skip(str(problem))
+    return circuits_build
 
 
 @dataclass
 class Compiled:
-    """A folder with NAME.r1cs, NAME.wasm and witness_calculator.js."""
+    """One circuit as the compiler left it in `folder`."""
 
+    shape: Circuit
     folder: Path
-    name: str
+    _constraints: list[Constraints] = field(default_factory=list)
 
-    @cached_property
-    def system(self) -> ConstraintSystem:
-        return ConstraintSystem(self.folder / f"{self.name}.r1cs")
+    @property
+    def constraints(self) -> Constraints:
+        if not self._constraints:
+            self._constraints.append(Constraints.read((self.folder / f"{self.shape.name}.r1cs").read_bytes()))
+        return self._constraints[0]
 
-    def run(self, inputs: list[dict[str, Any]], out: Path) -> list[str | None]:
-        """Writes witness i to out/i.wtns; why each was refused, None for those that were not."""
-        out.mkdir(parents=True, exist_ok=True)
-        words = ["node", CIRCUITS / "witness.mjs", self.folder / "witness_calculator.js"]
-        words += [self.folder / f"{self.name}.wasm", out]
-        done = subprocess.run(words, input=json.dumps(inputs), capture_output=True, text=True, check=True)
-        refusals: list[str | None] = json.loads(done.stdout.splitlines()[-1])
-        return refusals
+    @property
+    def wires(self) -> dict[str, int]:
+        return wires_by_name((self.folder / f"{self.shape.name}.sym").read_text())
 
-    def witnesses(self, inputs: list[Witness], out: Path) -> list[list[int]]:
-        refusals = self.run([one.as_json() for one in inputs], out)
-        assert refusals == [None] * len(inputs), refusals
-        return [read_witness(out / f"{index}.wtns") for index in range(len(inputs))]
+    def run(self, inputs: list[dict[str, object]]) -> list[list[int] | str]:
+        """Of each input its witness, or the words with which the calculator refused it."""
+        with tempfile.TemporaryDirectory() as out:
+            given = Path(out) / "inputs.json"
+            given.write_text(json.dumps(inputs))
+            command = ["node", str(ROOT / "circuits/witness.mjs"), str(self.folder), str(given), out]
+            subprocess.run(command, check=True, timeout=200)
+            return [
+                read_witness(path.read_bytes()) if path.exists() else path.with_suffix(".error").read_text()
+                for path in (Path(out) / f"{index}.wtns" for index in range(len(inputs)))
+            ]
 
-
-@dataclass
-class Forger:
-    """Makes the best witness that there is for any inputs: each wire of the true circuit as its formula says, whether
-    or not the assertions hold."""
-
-    true: Compiled
-    wires: dict[str, int]
-    free: Compiled
-    free_wires: dict[str, int]
-
-    def witnesses(self, inputs: list[Witness], out: Path) -> list[list[int]]:
-        found = []
-        for all_signals in self.free.witnesses(inputs, out):
-            witness = [0] * self.true.system.wires
-            witness[0] = 1
-            for name, wire in self.wires.items():
-                witness[wire] = all_signals[self.free_wires[name]]
-            found.append(witness)
+    def witness(self, inputs: Witness | dict[str, object]) -> list[int]:
+        """ValueError with the calculator's words where it refuses."""
+        found = self.run([inputs.as_json() if isinstance(inputs, Witness) else inputs])[0]
+        if isinstance(found, str):
+            raise ValueError(found)
         return found
 
-
-def compiler(folder: Path, *words: str) -> None:
-    command = ["node", CIRCUITS / "node_modules/circom2/cli.js", "main.circom", "-o", ".", *words]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    def publics(self, wires: list[int]) -> Signals:
+        return Signals(*wires[1:5])
 
 
 @pytest.fixture(scope="session")
-def build() -> Iterator[ModuleType]:
-    """circuits/build.py with its packages installed; one process at a time works in circuits/build."""
-    if not shutil.which("npm") or not shutil.which("node"):
-        pytest.skip("Node.js 20 or newer with npm is needed to compile circuits")
-    module = load_build()
-    module.BUILD.mkdir(exist_ok=True)
-    with (module.BUILD / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        try:
-            module.install()
-        except module.Unbuildable as problem:
-            pytest.skip(str(problem))
-        yield module
+def compiled(builder: Any) -> Callable[..., Compiled]:
+    """(m, k, n, unchecked=False) → the circuit; `unchecked`, with a calculator that computes what is wrong too."""
+    made: dict[tuple[int, int, int, bool], Compiled] = {}
 
-
-@pytest.fixture(scope="session")
-def compiled(build: ModuleType) -> Callable[[str], Compiled]:
-    """The compiled circuit of a name."""
-
-    def get(name: str) -> Compiled:
-        return Compiled(build.compile_one(build.shape_of(name.removeprefix("v2-")), build.sources_digest()), name)
+    def get(m: int, k: int, n: int, unchecked: bool = False) -> Compiled:
+        key = (m, k, n, unchecked)
+        if key not in made:
+            folder = builder.compile_one(key[:3], builder.sources_digest(), unchecked)
+            made[key] = Compiled(Circuit(m, k, n), folder)
+        return made[key]
 
     return get
 
 
+@dataclass(frozen=True)
+class Case:
+    """A product with its context. a int8[rows, k], b int8[cols, k], c int32[rows, cols]."""
+
+    shape: Circuit
+    a: np.ndarray[Any, Any]
+    b: np.ndarray[Any, Any]
+    c: np.ndarray[Any, Any]
+    context: Context
+
+    @property
+    def bytes(self) -> tuple[bytes, bytes, bytes]:
+        return self.a.tobytes(), self.b.tobytes(), self.c.tobytes()
+
+    @property
+    def inputs(self) -> Witness:
+        return witness(self.shape, self.context, *self.bytes)
+
+    @property
+    def signals(self) -> Signals:
+        return public_signals(self.shape, self.context, *self.bytes)
+
+
+def case(shape: Circuit, a: Any, b: Any, c: Any = None, **changed: Any) -> Case:
+    """A case of these operands; c: another result than the right one."""
+    a, b = np.ascontiguousarray(a, np.int8), np.ascontiguousarray(b, np.int8)
+    right = a.astype(np.int32) @ b.astype(np.int32).T
+    c = right if c is None else np.ascontiguousarray(c, "<i4")
+    context = Context(
+        task="t-1",
+        worker=bytes(range(32)),
+        nonce=b"nonce of a lease",
+        circuit=shape.name,
+        vk_version="v2-1",
+        vk_hash=blake3(b"vk").digest(),
+        rows=a.shape[0],
+        k=a.shape[1],
+        cols=b.shape[0],
+        seed=b"",
+        a=blake3(a.tobytes()).digest(),
+        b=blake3(b.tobytes()).digest(),
+        c=blake3(c.tobytes()).digest(),
+    )
+    return Case(shape, a, b, c, replace(context, **changed))
+
+
 @pytest.fixture(scope="session")
-def forger(build: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Forger:
-    """For v2-8x8x8."""
-    made = []
-    for kind, optimise in (("true", "--O2"), ("free", "--O0")):
-        folder = tmp_path_factory.mktemp(kind)
-        for path in (*CIRCUITS.glob("*.circom"), *CIRCUITS.glob("templates/*.circom")):
-            target = folder / path.relative_to(CIRCUITS)
-            target.parent.mkdir(exist_ok=True)
-            target.write_text(path.read_text())
-        library = "node_modules/circomlib/circuits"
-        shutil.copytree(CIRCUITS / library, folder / library)
-        if kind == "free":
-            for path, assertion in ASSERTIONS.items():
-                text = (folder / path).read_text()
-                assert assertion in text
-                (folder / path).write_text(text.replace(assertion, ""))
-        (folder / "main.circom").write_text(
-            'pragma circom 2.1.6;\ninclude "shardy_task_proof_v2.circom";\n'
-            "component main = ShardyTaskProofV2(8, 8, 8);\n"
-        )
-        compiler(folder, "--r1cs", "--wasm", "--sym", optimise)
-        (folder / "main_js/main.wasm").rename(folder / "main.wasm")
-        (folder / "main_js/witness_calculator.js").rename(folder / "witness_calculator.js")
-        made.append(Compiled(folder, "main"))
-    true, free = made
-    return Forger(true, read_names(true.folder / "main.sym"), free, read_names(free.folder / "main.sym"))
+def make_case() -> Callable[..., Case]:
+    return case
+
+
+@pytest.fixture(scope="session")
+def random_case() -> Callable[..., Case]:
+    """(shape, seed, rows, k, cols): the whole circuit's size where none is given."""
+
+    def get(shape: Circuit, seed: int, rows: int = 0, k: int = 0, cols: int = 0) -> Case:
+        generator = np.random.default_rng(seed)
+        rows, k, cols = rows or shape.m, k or shape.k, cols or shape.n
+        a = generator.integers(-128, 128, (rows, k), np.int8)
+        return case(shape, a, generator.integers(-128, 128, (cols, k), np.int8))
+
+    return get
