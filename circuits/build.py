@@ -84,7 +84,7 @@ def _install() -> None:
 
 
 def sources_digest() -> str:
-    """hex(BLAKE3) over `path NUL length NUL bytes` of our circuits and the lock file, which pins compiler and library."""
+    """hex(BLAKE3) over `path NUL length NUL bytes` of our circuits and the lock file that pins compiler and library."""
     hasher = blake3()
     for path in sorted([*FOLDER.glob("*.circom"), *FOLDER.glob("templates/*.circom"), FOLDER / "package-lock.json"]):
         text = path.read_bytes().replace(b"\r\n", b"\n")

@@ -1,4 +1,4 @@
-"""Compiled circuits and their witnesses. Node.js, npm and the packages of circuits/ must be there; otherwise skipped."""
+"""Compiled circuits and their witnesses; skipped where Node.js, npm or the packages of circuits/ are not there."""
 
 from __future__ import annotations
 

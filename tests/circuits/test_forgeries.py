@@ -178,7 +178,13 @@ def test_another_length_or_context_is_public(honest: Any) -> None:
     assert circuit.constraints.holds(longer)
     assert circuit.publics(longer).out_len != case.signals.out_len
     assert circuit.publics(longer).result_digest != case.signals.result_digest
-    for changed in ({"worker": bytes(32)}, {"nonce": b"another"}, {"task": "t-2"}, {"vk_version": "v2-2"}, {"seed": b"1"}):
+    for changed in (
+        {"worker": bytes(32)},
+        {"nonce": b"another"},
+        {"task": "t-2"},
+        {"vk_version": "v2-2"},
+        {"seed": b"1"},
+    ):
         other = replace(case, context=replace(case.context, **changed))
         wires = circuit.witness(other.inputs)
         assert circuit.publics(wires) == other.signals

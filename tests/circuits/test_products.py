@@ -25,9 +25,7 @@ def test_products_padded_or_not(compiled: Any, random_case: Any, rows: int, k: i
     agrees(compiled(*SMALL), random_case(Circuit(*SMALL), rows * 64 + k * 8 + cols, rows, k, cols))
 
 
-@pytest.mark.parametrize(
-    "low, high", [(-128, -128), (-128, 127), (127, -128), (127, 127), (0, 0), (0, -128), (1, -1)]
-)
+@pytest.mark.parametrize("low, high", [(-128, -128), (-128, 127), (127, -128), (127, 127), (0, 0), (0, -128), (1, -1)])
 def test_extremes(compiled: Any, make_case: Any, low: int, high: int) -> None:
     agrees(compiled(*SMALL), make_case(Circuit(*SMALL), np.full((8, 8), low), np.full((8, 8), high)))
 

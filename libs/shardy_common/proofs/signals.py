@@ -225,7 +225,7 @@ def _packed_a(circuit: Circuit, rows: int, k: int, a: bytes) -> list[list[int]]:
 
 
 def _packed_b(circuit: Circuit, cols: int, k: int, b: bytes) -> list[int]:
-    """Each row of B is filled up to the circuit's k, and rows up to its n, with zero bytes; then 31 bytes to a number."""
+    """Rows of B are filled up to the circuit's k, and their number to its n, with zeros; then 31 bytes to a number."""
     filled = b"".join(b[row * k : (row + 1) * k].ljust(circuit.k, b"\0") for row in range(cols))
     return packed_bytes(filled.ljust(circuit.n * circuit.k, b"\0"))
 

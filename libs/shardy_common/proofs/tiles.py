@@ -131,7 +131,7 @@ def challenge(root: bytes, binding: bytes, nonce: bytes, tiles: int, checked: in
 
 
 def detection(tiles: int, bad: int, checked: int) -> float:
-    """Probability that at least one of `bad` wrong tiles is asked for: 1 − C(tiles−bad, checked) / C(tiles, checked)."""
+    """Probability that any of `bad` wrong tiles is asked for: 1 − C(tiles−bad, checked) / C(tiles, checked)."""
     if not (0 <= bad <= tiles and checked >= 1):
         raise ValueError(f"{bad} bad tiles of {tiles}, {checked} checked")
     if bad + checked > tiles:
