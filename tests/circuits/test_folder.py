@@ -82,3 +82,21 @@ def test_easier_operands_are_not_those_committed_to(compiled: Any, random_case: 
     assert wires[3] != task.signals.input_commit
     wires[3] = task.signals.input_commit
     assert list(size.constraints.broken(wires))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_what_multiplying_everything_costs_is_as_the_readme_says(builder: Any) -> None:
+    table = dict(re.findall(r"(?m)^\| `v2-([\dx]+)` .* ([\d,]+) \|$", (CIRCUITS / "README.md").read_text()))
+    for shape in ("8x8x8", "16x16x16"):
+        folder = builder.BUILD / f"naive-{shape}"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "main.circom").write_text(
+            'pragma circom 2.1.6;\ninclude "../../compare/naive_product.circom";\n'
+            f"component main = NaiveProduct({shape.replace('x', ', ')});\n"
+        )
+        words = ["node", "node_modules/circom2/cli.js", f"build/naive-{shape}/main.circom", "--r1cs", "--O2"]
+        with builder.alone(folder.name):
+            subprocess.run([*words, "-o", f"build/naive-{shape}"], cwd=CIRCUITS, check=True, capture_output=True)
+            made = builder.header((folder / "main.r1cs").read_bytes())
+        assert table[shape] == f"{made['constraints']:,}" and made["publics"] == 4

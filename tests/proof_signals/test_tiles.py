@@ -124,6 +124,9 @@ def test_figures_that_the_document_states() -> None:
     assert tiles.checks_for(0.01, 0.99) == 459 and tiles.checks_for(0.1, 0.99) == 44
     assert tiles.detection_bound(0.01, 10) == pytest.approx(0.0956, abs=5e-5)
     assert tiles.detection(1024, 1, 16) == pytest.approx(1 / 64)
+    assert tiles.escape_bound(0.5, 60, 2**40) == pytest.approx(2**-20)
+    assert tiles.escape_bound(0.1, 395, 2**40) <= 2**-20 < tiles.escape_bound(0.1, 394, 2**40)
+    assert 0 < tiles.escape_bound(0.5, 64, 1) < 1e-19
     assert tiles.escape_bound(0.01, 459, 1) < 0.01 and tiles.escape_bound(0.01, 459, 1e4) == 1.0
 
 
@@ -141,3 +144,5 @@ def test_refused() -> None:
     for fraction in (-0.1, 1.1):
         with pytest.raises(ValueError):
             tiles.detection_bound(fraction, 1)
+        with pytest.raises(ValueError):
+            tiles.escape_bound(fraction, 1, 1)

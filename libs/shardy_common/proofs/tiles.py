@@ -162,4 +162,7 @@ def escape_bound(fraction: float, checked: int, tries: float) -> float:
 
     With a nonce of the checker's it has one try. Without, each costs it two hashes and log₂(tiles) more.
     """
-    return min(1.0, tries * (1.0 - detection_bound(fraction, checked)))
+    if not (0.0 <= fraction <= 1.0 and checked >= 1 and tries >= 1):
+        raise ValueError("a fraction is 0 to 1, and at least one tile is checked and one root tried")
+    # Not by detection_bound: what it lacks to 1 may be too small for a float beside 1, and still be a chance.
+    return min(1.0, tries * (0.0 if fraction == 1.0 else math.exp(checked * math.log1p(-fraction))))
