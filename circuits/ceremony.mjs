@@ -11,11 +11,11 @@
 //
 // `verify` demands three contributions of people under different names and, as the last one, a beacon. What it cannot
 // see: whether contributors are different people and forgot their randomness, and whether the beacon was announced
-// before it was known. Names are what a file says: nothing ties them to a contribution, so whoever contributed looks for
-// the transcript value that its own step printed. ITERATIONS: the beacon is hashed 2^ITERATIONS times, 10 by default. The exit status says
-// whether all is well: 0 yes, 1 refused, 2 not understood.
+// before it was known. Names are what a file says: nothing ties them to a contribution, so whoever contributed looks
+// for the transcript value that its own step printed. ITERATIONS: the beacon is hashed 2^ITERATIONS times, 10 by
+// default. The exit status says whether all is well: 0 yes, 1 refused, 2 not understood.
 import { createHash, randomBytes } from 'node:crypto';
-import { closeSync, createReadStream, existsSync, openSync, readFileSync, readSync, rmSync, writeFileSync } from 'node:fs';
+import * as fs from 'node:fs';
 import { pathToFileURL } from 'node:url';
 import { powersOfTau, zKey } from 'snarkjs';
 
@@ -32,16 +32,16 @@ const quiet = { debug() {}, info() {}, warn: console.error, error: console.error
 /** SHA-256 of a file of any size, in hex. */
 export async function digestOf(path) {
   const hash = createHash('sha256');
-  for await (const part of createReadStream(path)) hash.update(part);
+  for await (const part of fs.createReadStream(path)) hash.update(part);
   return hash.digest('hex');
 }
 
 /** The bytes of a key's section about the ceremony; the file may be larger than memory. */
 function ceremonySection(path) {
-  const file = openSync(path, 'r');
+  const file = fs.openSync(path, 'r');
   const read = (at, length) => {
     const bytes = Buffer.alloc(length);
-    if (readSync(file, bytes, 0, length, at) !== length) throw new Refused(`${path} is cut short`);
+    if (fs.readSync(file, bytes, 0, length, at) !== length) throw new Refused(`${path} is cut short`);
     return bytes;
   };
   try {
@@ -59,7 +59,7 @@ function ceremonySection(path) {
     }
     throw new Refused(`${path} knows of no ceremony`);
   } finally {
-    closeSync(file);
+    fs.closeSync(file);
   }
 }
 
@@ -108,7 +108,7 @@ export function lacking(contributions) {
 }
 
 function fresh(path) {
-  if (existsSync(path)) throw new Refused(`${path} is there already: a step never writes over another`);
+  if (fs.existsSync(path)) throw new Refused(`${path} is there already: a step never writes over another`);
   return path;
 }
 
@@ -120,7 +120,7 @@ const steps = {
   async start(r1cs, ptau, out) {
     const made = await zKey.newZKey(r1cs, ptau, fresh(out), quiet);
     if (!made || made === -1) {
-      rmSync(out, { force: true });
+      fs.rmSync(out, { force: true });
       throw new Refused('no key: the powers are not prepared for phase 2, or too few for this circuit');
     }
   },
@@ -149,13 +149,13 @@ const steps = {
     const [r1csDigest, ptauDigest, zkeyDigest] = await Promise.all([r1cs, ptau, zkey].map(digestOf));
     const transcript = { r1cs_sha256: r1csDigest, ptau_sha256: ptauDigest, zkey_sha256: zkeyDigest, contributions };
     const text = `${JSON.stringify(transcript, null, 2)}\n`;
-    if (out) writeFileSync(fresh(out), text);
+    if (out) fs.writeFileSync(fresh(out), text);
     else process.stdout.write(text);
   },
   async export(zkey, out) {
     const problems = lacking(contributionsOf(zkey));
     if (problems.length) throw new Refused(problems.join('; '));
-    writeFileSync(fresh(out), `${JSON.stringify(await zKey.exportVerificationKey(zkey, quiet), null, 1)}\n`);
+    fs.writeFileSync(fresh(out), `${JSON.stringify(await zKey.exportVerificationKey(zkey, quiet), null, 1)}\n`);
   },
 };
 const ARGUMENTS = { powers: [1, 1], start: [3, 3], contribute: [3, 3], beacon: [3, 4], verify: [3, 4], export: [2, 2] };
@@ -163,7 +163,7 @@ const ARGUMENTS = { powers: [1, 1], start: [3, 3], contribute: [3, 3], beacon: [
 async function main([step, ...words]) {
   const [least, most] = Object.hasOwn(ARGUMENTS, step ?? '') ? ARGUMENTS[step] : [1, 0];
   if (words.length < least || words.length > most) {
-    const head = readFileSync(new URL(import.meta.url), 'utf8').split('\n').slice(1, 10);
+    const head = fs.readFileSync(new URL(import.meta.url), 'utf8').split('\n').slice(1, 10);
     console.error(head.map((line) => line.replace(/^\/\/ ?/, '')).join('\n'));
     return 2;
   }

@@ -1,7 +1,7 @@
 """The production path to keys: powers of tau, three people, a beacon, a check by anyone; and each step out of place.
 
-Rules are tested on a circuit of one multiplication, whose powers take a second; the whole path once more on the smallest
-circuit of products, whose powers take minutes.
+Rules are tested on a circuit of one multiplication, whose powers take a second; the whole path once more on the
+smallest circuit of products, whose powers take minutes.
 """
 
 from __future__ import annotations
@@ -179,7 +179,8 @@ def test_products_at_the_smallest_size(builder: Any, compiled: Any, random_case:
     """Keys of a ceremony prove a product to snarkjs; with another result's signals the proof is refused."""
     shape = Circuit(8, 8, 8)
     circuit, case = compiled(8, 8, 8), random_case(shape, 21)
-    run = Ceremony(builder.FOLDER, circuit.folder / f"{shape.name}.r1cs", powers(builder.FOLDER, 12, tmp_path), tmp_path)
+    ptau = powers(builder.FOLDER, 12, tmp_path)
+    run = Ceremony(builder.FOLDER, circuit.folder / f"{shape.name}.r1cs", ptau, tmp_path)
     run.done("beacon", run.contributed(), run.key("final"), BEACON)
     run.done("verify", run.r1cs, run.ptau, run.key("final"))
     run.done("export", run.key("final"), tmp_path / "vk.json")
