@@ -10,6 +10,7 @@ PYTHON ?= $(firstword $(foreach p,python3.13 python3.12 python3.11 python3 pytho
 DATA ?= .data
 WORDS ?=
 SUITE ?=
+KEYS ?=
 PAGE := services/gateway/static/index.html
 # tests wait more than they compute: two files at a time, each in a process of its own
 LANES ?= -n 3 --dist loadfile
@@ -20,7 +21,7 @@ WORKER_JS_SOURCES := $(shell find web-worker/src web-worker/vite.cli.config.ts -
   $(wildcard libs/shardy_common/kernels/*) web-worker/package-lock.json libs/shardy_common/engine/shardy_engine.wasm
 INSTALL = UV_PYTHON_DOWNLOADS=never $(VENV)/bin/uv pip install -q --python $(PY)
 
-.PHONY: help demo up worker worker-js test test-fast test-compose lint bench engine engine-check kernels page vectors docs clean
+.PHONY: help demo up worker worker-js test test-fast test-compose lint bench engine engine-check circuits kernels page vectors docs clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -65,6 +66,9 @@ engine: $(VENV)/.dev ## build the engine's WebAssembly module from source (needs
 engine-check: $(VENV)/.dev ## rebuild the engine aside and compare it with the committed module
 	$(PY) engine-rs/build.py --compare
 
+circuits: $(VENV)/.run ## compile the circuits (needs Node.js); with KEYS=program, make development keys
+	$(PY) circuits/build.py $(if $(KEYS),--keys "$(KEYS)")
+
 kernels: web-worker/node_modules/.ready ## generate the WGSL kernels from their TypeScript source
 	cd web-worker && npm run --silent kernels
 
@@ -74,12 +78,13 @@ vectors: $(VENV)/.dev ## write the shared test vectors again from the oracles
 	$(PY) vectors/generate.py
 	$(PY) vectors/frames.py
 	$(PY) vectors/results.py
+	$(PY) vectors/proofs.py
 
 docs: $(VENV)/.dev ## write the generated documents again
 	$(PY) docs/generate_docs.py
 
 clean: ## remove what the commands above have made
-	rm -rf $(VENV) web-worker/node_modules web-worker/dist services/gateway/static shardy.egg-info engine-rs/target
+	rm -rf $(VENV) web-worker/node_modules web-worker/dist services/gateway/static shardy.egg-info engine-rs/target circuits/build circuits/node_modules
 
 $(VENV)/bin/uv:
 	@[ -n "$(PYTHON)" ] || { echo "Python 3.11 or newer is needed; set PYTHON=/path/to/python3" >&2; exit 1; }

@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: GPL-3.0-only
+//
+// The second phase of a Groth16 set-up: keys whose randomness nobody holds, as long as one contributor was honest.
+//
+//   powers     POWERS.ptau                             check published powers of tau (long; once for all circuits)
+//   start      CIRCUIT.r1cs POWERS.ptau OUT.zkey       the key before anybody contributed
+//   contribute IN.zkey OUT.zkey NAME                   mix in this machine's randomness, which is then forgotten
+//   beacon     IN.zkey OUT.zkey HEX [ITERATIONS]       the last step: public randomness from after all contributions
+//   verify     CIRCUIT.r1cs POWERS.ptau FINAL.zkey [TRANSCRIPT.json]   anybody, at any time; writes what was found
+//   export     FINAL.zkey VERIFICATION_KEY.json
+//
+// `verify` demands three contributions of people under different names and, as the last one, a beacon. What it cannot
+// see: whether contributors are different people and forgot their randomness, and whether the beacon was announced
+// before it was known. Names are what a file says: nothing ties them to a contribution, so whoever contributed looks
+// for the transcript value that its own step printed. ITERATIONS: the beacon is hashed 2^ITERATIONS times, 10 by
+// default. The exit status says whether all is well: 0 yes, 1 refused, 2 not understood.
+import { createHash, randomBytes } from 'node:crypto';
+import * as fs from 'node:fs';
+import { pathToFileURL } from 'node:url';
+import { powersOfTau, zKey } from 'snarkjs';
+
+const CONTRIBUTIONS_MIN = 3;
+const PARAMETERS_MAX = 1 << 20;
+const MPC_SECTION = 10;
+const CONTRIBUTION_POINTS = 3 * 64 + 128; // three points of G1, one of G2
+const BEACON = 1;
+
+class Refused extends Error {}
+
+const quiet = { debug() {}, info() {}, warn: console.error, error: console.error };
+
+/** SHA-256 of a file of any size, in hex. */
+export async function digestOf(path) {
+  const hash = createHash('sha256');
+  for await (const part of fs.createReadStream(path)) hash.update(part);
+  return hash.digest('hex');
+}
+
+/** The bytes of a key's section about the ceremony; the file may be larger than memory. */
+function ceremonySection(path) {
+  const file = fs.openSync(path, 'r');
+  const read = (at, length) => {
+    const bytes = Buffer.alloc(length);
+    if (fs.readSync(file, bytes, 0, length, at) !== length) throw new Refused(`${path} is cut short`);
+    return bytes;
+  };
+  try {
+    const head = read(0, 12);
+    if (head.toString('latin1', 0, 4) !== 'zkey') throw new Refused(`${path} is no proving key`);
+    let at = 12;
+    for (let left = head.readUInt32LE(8); left > 0; left--) {
+      const section = read(at, 12);
+      const size = Number(section.readBigUInt64LE(4));
+      if (section.readUInt32LE(0) === MPC_SECTION) {
+        if (size > PARAMETERS_MAX) throw new Refused(`${path} lists too many contributions`);
+        return read(at + 12, size);
+      }
+      at += 12 + size;
+    }
+    throw new Refused(`${path} knows of no ceremony`);
+  } finally {
+    fs.closeSync(file);
+  }
+}
+
+/** Who contributed: {kind, name, transcript, beacon?, iterations?} in their order. transcript: 64 bytes in hex. */
+export function contributionsOf(path) {
+  const bytes = ceremonySection(path);
+  const found = [];
+  let at = 68;
+  for (let left = bytes.readUInt32LE(64); left > 0; left--) {
+    at += CONTRIBUTION_POINTS;
+    const one = { kind: '', name: '', transcript: bytes.toString('hex', at, at + 64) };
+    one.kind = bytes.readUInt32LE(at + 64) === BEACON ? 'beacon' : 'person';
+    const end = at + 72 + bytes.readUInt32LE(at + 68);
+    at += 72;
+    while (at < end) {
+      const type = bytes[at];
+      if (type === 2) {
+        one.iterations = bytes[at + 1];
+        at += 2;
+        continue;
+      }
+      const value = bytes.subarray(at + 2, at + 2 + bytes[at + 1]);
+      if (type === 1) one.name = value.toString('utf8');
+      else if (type === 3) one.beacon = value.toString('hex');
+      else throw new Refused(`${path}: a contribution says what nobody knows`);
+      at += 2 + value.length;
+    }
+    found.push(one);
+  }
+  return found;
+}
+
+/** Why these contributions do not make a key for production; empty where they do. */
+export function lacking(contributions) {
+  const people = contributions.filter((one) => one.kind === 'person');
+  const last = contributions.at(-1);
+  const problems = [];
+  if (people.length < CONTRIBUTIONS_MIN) {
+    problems.push(`${people.length} contributions of people: at least ${CONTRIBUTIONS_MIN} are needed`);
+  }
+  if (people.some((one) => !one.name)) problems.push('a contribution without a name');
+  if (new Set(people.map((one) => one.name)).size < people.length) problems.push('two contributions under one name');
+  if (last?.kind !== 'beacon') problems.push('the last step is not a beacon');
+  if (contributions.length - people.length > 1) problems.push('more than one beacon');
+  return problems;
+}
+
+function fresh(path) {
+  if (fs.existsSync(path)) throw new Refused(`${path} is there already: a step never writes over another`);
+  return path;
+}
+
+const steps = {
+  async powers(ptau) {
+    if ((await powersOfTau.verify(ptau, quiet)) !== true) throw new Refused(`${ptau} is not what a ceremony leaves`);
+    console.log(`${ptau} is consistent; compare its SHA-256 with the published one: ${await digestOf(ptau)}`);
+  },
+  async start(r1cs, ptau, out) {
+    const made = await zKey.newZKey(r1cs, ptau, fresh(out), quiet);
+    if (!made || made === -1) {
+      fs.rmSync(out, { force: true });
+      throw new Refused('no key: the powers are not prepared for phase 2, or too few for this circuit');
+    }
+  },
+  async contribute(from, to, name) {
+    if (contributionsOf(from).some((one) => one.kind === 'beacon')) throw new Refused('the beacon was the last step');
+    if (!name.trim() || Buffer.byteLength(name) > 64) throw new Refused('a name has 1 to 64 bytes');
+    await zKey.contribute(from, fresh(to), name, randomBytes(64).toString('hex'), quiet);
+    console.log(`transcript of this contribution, to publish: ${contributionsOf(to).at(-1).transcript}`);
+  },
+  async beacon(from, to, hex, iterations = '10') {
+    if (!/^([0-9a-f]{2}){32,255}$/.test(hex)) throw new Refused('a beacon is 32 to 255 bytes in lower-case hex');
+    if (!/^\d{2}$/.test(iterations) || +iterations < 10 || +iterations > 42) {
+      throw new Refused('ITERATIONS is 10 to 42');
+    }
+    const problems = lacking([...contributionsOf(from), { kind: 'beacon' }]);
+    if (problems.length) throw new Refused(`too early for the beacon: ${problems.join('; ')}`);
+    await zKey.beacon(from, fresh(to), 'beacon', hex, +iterations, quiet);
+  },
+  async verify(r1cs, ptau, zkey, out = '') {
+    const contributions = contributionsOf(zkey);
+    const problems = lacking(contributions);
+    if (problems.length) throw new Refused(problems.join('; '));
+    if ((await zKey.verifyFromR1cs(r1cs, ptau, zkey, quiet)) !== true) {
+      throw new Refused(`${zkey} does not follow from ${r1cs} and ${ptau} by these contributions`);
+    }
+    const [r1csDigest, ptauDigest, zkeyDigest] = await Promise.all([r1cs, ptau, zkey].map(digestOf));
+    const transcript = { r1cs_sha256: r1csDigest, ptau_sha256: ptauDigest, zkey_sha256: zkeyDigest, contributions };
+    const text = `${JSON.stringify(transcript, null, 2)}\n`;
+    if (out) fs.writeFileSync(fresh(out), text);
+    else process.stdout.write(text);
+  },
+  async export(zkey, out) {
+    const problems = lacking(contributionsOf(zkey));
+    if (problems.length) throw new Refused(problems.join('; '));
+    fs.writeFileSync(fresh(out), `${JSON.stringify(await zKey.exportVerificationKey(zkey, quiet), null, 1)}\n`);
+  },
+};
+const ARGUMENTS = { powers: [1, 1], start: [3, 3], contribute: [3, 3], beacon: [3, 4], verify: [3, 4], export: [2, 2] };
+
+async function main([step, ...words]) {
+  const [least, most] = Object.hasOwn(ARGUMENTS, step ?? '') ? ARGUMENTS[step] : [1, 0];
+  if (words.length < least || words.length > most) {
+    const head = fs.readFileSync(new URL(import.meta.url), 'utf8').split('\n').slice(1, 10);
+    console.error(head.map((line) => line.replace(/^\/\/ ?/, '')).join('\n'));
+    return 2;
+  }
+  try {
+    await steps[step](...words);
+    return 0;
+  } catch (problem) {
+    console.error(problem instanceof Refused ? problem.message : `${step}: ${problem.message ?? problem}`);
+    return 1;
+  }
+}
+
+if (import.meta.url === pathToFileURL(process.argv[1]).href) {
+  // snarkjs leaves threads behind that would keep the process alive.
+  process.exit(await main(process.argv.slice(2)));
+}
