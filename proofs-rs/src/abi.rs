@@ -5,7 +5,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use ark_bn254::Fr;
+use crate::curve::Fr;
 
 use crate::bytes::{Bad, Read};
 use crate::numbers::{from_wire, g1_to_wire, g2_to_wire, to_wire, unsigned};

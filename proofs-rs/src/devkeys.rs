@@ -9,7 +9,7 @@
 //! A_i = a_i(τ)·G, B_i = b_i(τ)·G and ·H, IC_i = (β·a_i + α·b_i + c_i)(τ)/γ·G, C_i the same over δ,
 //! and H_i = L(τ)/δ·G with L the Lagrange polynomial of odd point 2i + 1 of the domain of 2n rows.
 
-use ark_bn254::{Fr, G1Affine, G1Projective, G2Affine, G2Projective};
+use crate::curve::{Fr, G1Affine, G1Projective, G2Affine, G2Projective};
 use ark_ec::scalar_mul::BatchMulPreprocessing;
 use ark_ec::{CurveGroup, PrimeGroup};
 use ark_ff::{Field, PrimeField, Zero};

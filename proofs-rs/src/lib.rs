@@ -4,7 +4,9 @@
 
 pub mod abi;
 pub mod bytes;
+pub mod curve;
 pub mod devkeys;
+pub mod montgomery;
 pub mod msm;
 pub mod numbers;
 pub mod poseidon;

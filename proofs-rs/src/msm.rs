@@ -217,7 +217,7 @@ fn add<P: SWCurveConfig>(p: &Affine<P>, q: &Affine<P>, inverse: &P::BaseField) -
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ark_bn254::{g1, g2, Fr, G1Projective, G2Projective};
+    use crate::curve::{Fr, G1Config, G1Projective, G2Config, G2Projective};
     use ark_ec::{CurveGroup, PrimeGroup};
     use ark_ff::PrimeField;
 
@@ -251,10 +251,10 @@ mod tests {
     #[test]
     fn sums_are_those_of_single_products() {
         for count in [0, 1, 2, 3, 31, 32, 255, 256, 1000] {
-            check::<g1::Config>(G1Projective::generator(), count);
+            check::<G1Config>(G1Projective::generator(), count);
         }
         for count in [1, 33, 300] {
-            check::<g2::Config>(G2Projective::generator(), count);
+            check::<G2Config>(G2Projective::generator(), count);
         }
     }
 }

@@ -6,7 +6,7 @@
 //! * Montgomery: 32 bytes, little-endian, times 2²⁵⁶ (points in .zkey). That is arkworks' own representation on 64-bit
 //!   limbs, so no multiplication is needed. The point at infinity is written as zeros.
 
-use ark_bn254::{Fq, Fq2, Fr, G1Affine, G2Affine};
+use crate::curve::{Fq, Fq2, Fr, G1Affine, G2Affine};
 use ark_ec::AffineRepr;
 use ark_ff::{BigInt, Field, PrimeField, Zero};
 

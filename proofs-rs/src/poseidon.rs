@@ -3,7 +3,7 @@
 //! Constants come from the Grain generator of the Poseidon paper (Grassi et al., 2021, appendix F), as circomlib's do:
 //! a page of code instead of a megabyte of numbers. They are made once for each arity.
 
-use ark_bn254::Fr;
+use crate::curve::Fr;
 use ark_ff::{BigInt, Field, PrimeField, Zero};
 use std::sync::OnceLock;
 

@@ -3,7 +3,7 @@
 //! A = α + Σ wᵢAᵢ + r·δ, B = β + Σ wᵢBᵢ + s·δ, C = Σ wᵢCᵢ + Σ hᵢHᵢ + s·A + r·B₁ − r·s·δ, where hᵢ is a·b − c on the
 //! odd points of the domain of twice the size (see `zkey`).
 
-use ark_bn254::{Fr, G1Affine, G1Projective, G2Affine, G2Projective};
+use crate::curve::{Fr, G1Affine, G1Projective, G2Affine, G2Projective};
 use ark_ec::CurveGroup;
 use ark_ff::{BigInt, PrimeField, Zero};
 use ark_poly::{EvaluationDomain, Radix2EvaluationDomain};
@@ -23,7 +23,8 @@ pub const RANDOM: usize = 128;
 
 /// hᵢ for every row: a·b − c on the coset ω·⟨ω²⟩, ω the root of unity of order 2n.
 fn quotient(key: &Zkey<'_>, witness: &[BigInt<4>]) -> Read<Vec<BigInt<4>>> {
-    let values: Vec<Fr> = witness.iter().map(|number| Fr::from_bigint(*number).ok_or(Bad::Range)).collect::<Read<_>>()?;
+    let values: Vec<Fr> =
+        witness.iter().map(|number| Fr::from_bigint(*number).ok_or(Bad::Range)).collect::<Read<_>>()?;
     let (mut a, mut b) = (vec![Fr::zero(); key.domain], vec![Fr::zero(); key.domain]);
     key.coefficients(|matrix, row, wire, value| {
         let rows = if matrix == 0 { &mut a } else { &mut b };

@@ -1,6 +1,6 @@
 //! Constraint systems as circom writes them (.r1cs, version 1), without custom gates.
 
-use ark_bn254::Fr;
+use crate::curve::Fr;
 use ark_ff::PrimeField;
 
 use crate::bytes::{Bad, Cursor, Read, Sections};

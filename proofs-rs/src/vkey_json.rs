@@ -4,7 +4,7 @@
 
 use std::fmt::Write;
 
-use ark_bn254::{Fq, Fq2, G1Affine, G2Affine};
+use crate::curve::{Fq, Fq2, G1Affine, G2Affine};
 use ark_ec::AffineRepr;
 use ark_ff::PrimeField;
 

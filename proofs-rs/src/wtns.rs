@@ -1,6 +1,6 @@
 //! Witnesses as circom's calculators write them (.wtns, version 2).
 
-use ark_bn254::Fr;
+use crate::curve::Fr;
 use ark_ff::{BigInt, PrimeField};
 
 use crate::bytes::{Bad, Cursor, Read, Sections};

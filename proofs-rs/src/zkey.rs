@@ -4,7 +4,7 @@
 //! H is not the usual list of powers: entry i is L(τ)/δ for the Lagrange polynomial of the odd point 2i + 1 of the
 //! domain of twice the size, so that a prover needs the quotient's numerator on that coset only.
 
-use ark_bn254::{Fq, Fr, G1Affine, G2Affine};
+use crate::curve::{Fq, Fr, G1Affine, G2Affine};
 use ark_ff::{Field, PrimeField};
 
 use crate::bytes::{Bad, Cursor, Read, Sections};
