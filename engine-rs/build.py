@@ -82,7 +82,12 @@ class Toolchain:
         self.sysroot = _output(self.rustc, "--print", "sysroot")
 
     def build(
-        self, work: Path, crate: Path = CRATE, name: str = "engine", flags: tuple[str, ...] = FLAGS, file: str = MODULE_NAME
+        self,
+        work: Path,
+        crate: Path = CRATE,
+        name: str = "engine",
+        flags: tuple[str, ...] = FLAGS,
+        file: str = MODULE_NAME,
     ) -> bytes:
         """The bytes of the crate's module `file`, built in `work`. name: what paths in it call the crate's folder."""
         remaps = {
