@@ -1,4 +1,4 @@
-"""A proof that snarkjs made (vectors/), and the programs that make others: snarkjs, circom and this crate's own key maker.
+"""A proof that snarkjs made (vectors/), and the programs that make others: snarkjs, circom, our key maker.
 
 What needs a program that is absent is skipped and says how to get it.
 """

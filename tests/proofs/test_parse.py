@@ -64,7 +64,8 @@ def test_numbers(known: Known, number: object, path: tuple[object, ...]) -> None
     ("path", "value"),
     [
         (("pi_a", 2), "2"), (("pi_a", 2), "0"), (("pi_a", 2), 1), (("pi_b", 2), ["1", "1"]), (("pi_b", 2), ["2", "0"]),
-        (("pi_b", 2), "1"), (("pi_c", 2), "01"), (("protocol",), "plonk"), (("protocol",), None), (("curve",), "bls12381"),
+        (("pi_b", 2), "1"), (("pi_c", 2), "01"), (("protocol",), "plonk"), (("protocol",), None),
+        (("curve",), "bls12381"),
         (("curve",), "bn254"), (("extra",), 1), (("pi_a",), []), (("pi_a",), ["1", "2"]), (("pi_b",), ["1", "2", "1"]),
         (("pi_a",), {"0": "1"}), (("pi_c",), "111"),
     ],
@@ -85,8 +86,10 @@ def test_text(known: Known) -> None:
     assert parse_proof(b"  " + data + b"\n") == known.proof
     doubled = data.rstrip()[:-1] + b', "curve": "bn128"}'
     for text, reason in (
-        (b"", "must be JSON"), (data[:-3], "must be JSON"), (data + b"{}", "must be JSON"), (b"\xef\xbb\xbf" + data, ""),
-        (data.replace(b"bn128", b"bn\xff128"), "UTF-8"), (data.decode().encode("utf-16"), ""), (doubled, "twice"),
+        (b"", "must be JSON"), (data[:-3], "must be JSON"), (data + b"{}", "must be JSON"),
+        (b"\xef\xbb\xbf" + data, "must be JSON"),
+        (data.replace(b"bn128", b"bn\xff128"), "UTF-8"), (data.decode().encode("utf-16"), "must be UTF-8|nested"),
+        (doubled, "twice"),
         (data + b" " * 4096, "at most 4,096 bytes"), (b"[" * 4000, "nested"), (b"[" * 4000 + b"]" * 90, "nested"),
         (b'{"a":' * 600, "nested"), (b"NaN", "in strings"), (b"-0", "in strings"), (b"1" * 4000, "in strings"),
         (b"[]", "object"), (b'"x"', "object"), (b"null", "object"),

@@ -33,10 +33,8 @@ def root(value: object) -> object | None:
     """A square root in Fq2, q = 3 mod 4 (Adj, Rodríguez-Henríquez 2012, algorithm 9)."""
     a1 = value ** ((Q - 3) // 4)  # type: ignore[operator]
     x0, alpha = a1 * value, a1 * a1 * value
-    if alpha == bn.FQ2([Q - 1, 0]):
-        found = bn.FQ2([0, 1]) * x0
-    else:
-        found = (alpha + bn.FQ2.one()) ** ((Q - 1) // 2) * x0
+    special = alpha == bn.FQ2([Q - 1, 0])
+    found = bn.FQ2([0, 1]) * x0 if special else (alpha + bn.FQ2.one()) ** ((Q - 1) // 2) * x0
     return found if found * found == value else None
 
 
@@ -94,7 +92,7 @@ def test_signals(verifier: Verifier, handle: int, known: Known) -> None:
     # The same signal plus r is the same number to a verifier that does not look: an alias, which would be a replay.
     for value in (known.publics[0] + R, R, -1, 1 << 256):
         for check in (verifier.verify, lambda _, *rest: pure.verify(known.key, *rest)):
-            with pytest.raises(ValueError, match="below r|\\[0, r\\)"):
+            with pytest.raises(ValueError, match="must be in"):
                 check(handle, known.proof, [value, *known.publics[1:]])
     for signals in (known.publics[:3], [*known.publics, 0], []):
         with pytest.raises(ValueError, match="4 public signals"):

@@ -1,4 +1,4 @@
-"""Groth16 proofs on BN254: strict parsing, a verifier and prover in one WebAssembly module, a second verifier in Python.
+"""Groth16 proofs on BN254: strict parsing, verifier and prover in one WebAssembly module, a second verifier in Python.
 
 `Verifier` is what servers use; `pure` shares no code with it and needs no compiled code.
 """

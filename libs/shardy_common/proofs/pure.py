@@ -1,6 +1,6 @@
 """The same check as `Verifier`'s by py_ecc alone: no compiled code, no module, half a second a proof.
 
-For people who want nothing between them and the pairing but Python that they can read, and as the tests' second opinion.
+For people who want nothing between them and the pairing but Python that they can read, and a second opinion for tests.
 py_ecc is imported when it is needed: the package does not depend on it.
 """
 

@@ -12,8 +12,9 @@ from typing import Any
 
 import wasmtime
 
-from ..engine.calls import bind
-from .parse import R, Proof, VerificationKey, publics_wire
+from shardy_common.engine.calls import bind
+
+from .parse import Proof, R, VerificationKey, publics_wire
 
 MODULE_PATH = Path(__file__).with_name("verifier.wasm")
 MANIFEST_PATH = Path(__file__).with_name("manifest.json")
