@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -53,18 +54,14 @@ def peers_ms() -> dict[str, float]:
     found = {}
     if snarkjs := snarkjs_ms():
         found["snarkjs"] = snarkjs["p50"]
-    try:
+    with suppress(ImportError, OSError):
         from bench.peer_mcl import Mcl
 
         mcl = Mcl(key)
         assert mcl.verify(proof, publics) and not mcl.verify(proof, [*publics[:-1], 0])
         found["libmcl"] = median(timed(lambda: mcl.verify(proof, publics), REPEATS))
-    except (ImportError, OSError):
-        pass
-    try:
+    with suppress(ImportError):
         found["py_ecc"] = median(timed(lambda: pure.verify(key, proof, publics), 3))
-    except ImportError:
-        pass
     return found
 
 

@@ -1,4 +1,4 @@
-//! Groth16 on BN254 in snarkjs's formats: verifier, prover and development keys (docs/proofs.md).
+//! Groth16 on BN254 in snarkjs's formats: verifier, prover and development keys (README.md).
 //!
 //! One crate, two modules: a server's with wide arithmetic, a browser's without. Both export all of `abi`.
 
