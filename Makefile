@@ -21,7 +21,7 @@ WORKER_JS_SOURCES := $(shell find web-worker/src web-worker/vite.cli.config.ts -
   $(wildcard libs/shardy_common/kernels/*) web-worker/package-lock.json libs/shardy_common/engine/shardy_engine.wasm
 INSTALL = UV_PYTHON_DOWNLOADS=never $(VENV)/bin/uv pip install -q --python $(PY)
 
-.PHONY: help demo up worker worker-js test test-fast test-compose lint bench engine engine-check circuits kernels page vectors docs clean
+.PHONY: help demo up worker worker-js test test-fast test-compose lint bench engine engine-check circuits proofs proofs-check devkeys kernels page vectors docs clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -37,7 +37,7 @@ worker: $(VENV)/.run ## join the running stack with this machine
 
 worker-js: $(WORKER_JS) ## build the worker for Node and Bun (web-worker/bin/shardy-worker.mjs starts it)
 
-test: $(VENV)/.dev $(PAGE) $(WORKER_JS) ## all tests: Python, TypeScript, real services, a real browser where there is one
+test: $(VENV)/.dev $(PAGE) $(WORKER_JS) tests/proofs/peers/node_modules ## all tests: Python, TypeScript, real services, a real browser where there is one
 	@failed=0; \
 	(cd web-worker && npm test --silent) || failed=1; \
 	$(PY) -m pytest -q -ra $(LANES) --alone=not || failed=1; \
@@ -69,6 +69,18 @@ engine-check: $(VENV)/.dev ## rebuild the engine aside and compare it with the c
 circuits: $(VENV)/.run ## compile the circuits (needs Node.js); with KEYS=program, make development keys
 	$(PY) circuits/build.py $(if $(KEYS),--keys "$(KEYS)")
 
+proofs: $(VENV)/.dev ## build the verifier and the browser's prover from source (needs Rust)
+	$(PY) proofs-rs/build.py
+
+proofs-check: $(VENV)/.dev ## rebuild them aside and compare them with the committed modules
+	$(PY) proofs-rs/build.py --compare
+
+devkeys: ## build the maker of development keys, proofs-rs/target/release/shardy-devkeys (needs Rust)
+	cd proofs-rs && cargo build --release --bin shardy-devkeys
+
+tests/proofs/peers/node_modules: tests/proofs/peers/package-lock.json
+	cd tests/proofs/peers && npm ci --silent --no-audit --no-fund
+
 kernels: web-worker/node_modules/.ready ## generate the WGSL kernels from their TypeScript source
 	cd web-worker && npm run --silent kernels
 
@@ -84,7 +96,7 @@ docs: $(VENV)/.dev ## write the generated documents again
 	$(PY) docs/generate_docs.py
 
 clean: ## remove what the commands above have made
-	rm -rf $(VENV) web-worker/node_modules web-worker/dist services/gateway/static shardy.egg-info engine-rs/target circuits/build circuits/node_modules
+	rm -rf $(VENV) web-worker/node_modules web-worker/dist services/gateway/static shardy.egg-info engine-rs/target circuits/build circuits/node_modules proofs-rs/target tests/proofs/peers/node_modules
 
 $(VENV)/bin/uv:
 	@[ -n "$(PYTHON)" ] || { echo "Python 3.11 or newer is needed; set PYTHON=/path/to/python3" >&2; exit 1; }

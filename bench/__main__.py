@@ -17,7 +17,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-SUITES = ("engine", "tasks", "demo", "trust", "log", "chaos", "soak")
+SUITES = ("engine", "proofs", "tasks", "demo", "trust", "log", "chaos", "soak")
 ASKED_FOR = ("soak",)  # half an hour: run only when it is named
 OUT = Path(__file__).parent / "out"
 

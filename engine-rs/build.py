@@ -33,7 +33,7 @@ ABI = 1
 FLAGS = ("-C", "target-feature=+simd128", "-C", "link-arg=--export-memory")
 
 
-class Unbuildable(Exception):
+class Unbuildable(RuntimeError):
     """No usable Rust toolchain; the message says what to install."""
 
 
@@ -81,10 +81,17 @@ class Toolchain:
         self.name = _output(self.rustc, "--version") + (" with std from source" if self.extra else "")
         self.sysroot = _output(self.rustc, "--print", "sysroot")
 
-    def build(self, work: Path) -> bytes:
-        """The module's bytes, built in `work`."""
+    def build(
+        self,
+        work: Path,
+        crate: Path = CRATE,
+        name: str = "engine",
+        flags: tuple[str, ...] = FLAGS,
+        file: str = MODULE_NAME,
+    ) -> bytes:
+        """The bytes of the crate's module `file`, built in `work`. name: what paths in it call the crate's folder."""
         remaps = {
-            str(CRATE): "engine",
+            str(crate): name,
             str(work): "target",
             os.environ.get("CARGO_HOME", str(Path.home() / ".cargo")): "cargo",
             self.sysroot: "rust",
@@ -95,24 +102,24 @@ class Toolchain:
         # The folder of fetched crates is named after where they came from, which is no part of the module. It exists
         # once they are fetched, and of several remappings that fit a path the last one counts.
         fetch = [self.cargo, "fetch", "--quiet", "--target", TRIPLE]
-        subprocess.run(fetch, cwd=CRATE, env=os.environ | self.environment | {"RUSTC": self.rustc}, check=True)
+        subprocess.run(fetch, cwd=crate, env=os.environ | self.environment | {"RUSTC": self.rustc}, check=True)
         home = Path(os.environ.get("CARGO_HOME", str(Path.home() / ".cargo")))
         for source in sorted((home / "registry" / "src").glob("*")):
             remaps[str(source)] = "crates"
-        flags = [*FLAGS, *(f"--remap-path-prefix={old}={new}" for old, new in remaps.items())]
+        every = [*flags, *(f"--remap-path-prefix={old}={new}" for old, new in remaps.items())]
         environment = (
             os.environ
             | self.environment
             | {
                 "RUSTC": self.rustc,
                 "CARGO_TARGET_DIR": str(work),
-                "CARGO_ENCODED_RUSTFLAGS": "\x1f".join(flags),
+                "CARGO_ENCODED_RUSTFLAGS": "\x1f".join(every),
             }
         )
         environment.pop("RUSTFLAGS", None)
         command = [self.cargo, "build", "--release", "--lib", "--target", TRIPLE, *self.extra]
-        subprocess.run(command, cwd=CRATE, env=environment, check=True)
-        return (work / TRIPLE / "release" / MODULE_NAME).read_bytes()
+        subprocess.run(command, cwd=crate, env=environment, check=True)
+        return (work / TRIPLE / "release" / file).read_bytes()
 
 
 def build() -> None:

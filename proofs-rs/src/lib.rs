@@ -1,0 +1,18 @@
+//! Groth16 on BN254 in snarkjs's formats: verifier, prover and development keys (README.md).
+//!
+//! One crate, two modules: a server's with wide arithmetic, a browser's without. Both export all of `abi`.
+
+pub mod abi;
+pub mod bytes;
+pub mod curve;
+pub mod devkeys;
+pub mod montgomery;
+pub mod msm;
+pub mod numbers;
+pub mod poseidon;
+pub mod prove;
+pub mod r1cs;
+pub mod verify;
+pub mod vkey_json;
+pub mod wtns;
+pub mod zkey;

@@ -1,0 +1,178 @@
+"""What is accepted, and what is refused with one thing changed; py_ecc is asked the same."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import replace
+
+import pytest
+from conftest import Known
+
+from shardy_common.proofs import pure
+from shardy_common.proofs.parse import Proof
+from shardy_common.proofs.verifier import Verifier
+from shardy_common.proofs.parse import Q, R
+
+py_ecc = pytest.importorskip("py_ecc", reason="py_ecc is a development package")
+bn = importlib.import_module("py_ecc.optimized_bn128")
+
+
+def off_curve(point: tuple[int, int]) -> tuple[int, int]:
+    return point[0], (point[1] + 1) % Q
+
+
+def outside_group() -> tuple[tuple[int, int], tuple[int, int]]:
+    """A point of the twist that is not of order r, found by trying x."""
+    for number in range(1, 200):
+        x = bn.FQ2([number, 1])
+        y = root(x * x * x + bn.b2)
+        if y is not None and not bn.is_inf(bn.multiply((x, y, bn.FQ2.one()), bn.curve_order)):
+            return tuple(int(c) for c in x.coeffs), tuple(int(c) for c in y.coeffs)  # type: ignore[return-value]
+    raise AssertionError("nearly every point is one")
+
+
+def root(value: object) -> object | None:
+    """A square root in Fq2, q = 3 mod 4 (Adj, Rodríguez-Henríquez 2012, algorithm 9)."""
+    a1 = value ** ((Q - 3) // 4)  # type: ignore[operator]
+    x0, alpha = a1 * value, a1 * a1 * value
+    special = alpha == bn.FQ2([Q - 1, 0])
+    found = bn.FQ2([0, 1]) * x0 if special else (alpha + bn.FQ2.one()) ** ((Q - 1) // 2) * x0
+    return found if found * found == value else None
+
+
+def affine(point: object) -> tuple[int, int]:
+    x, y = bn.normalize(point)
+    return int(x), int(y)
+
+
+def rerandomised(known: Known) -> Proof:
+    """(k⁻¹·A, k·B, C): another spelling of the same proof."""
+    k = 12345
+    a = (bn.FQ(known.proof.a[0]), bn.FQ(known.proof.a[1]), bn.FQ(1))
+    b = (bn.FQ2(list(known.proof.b[0])), bn.FQ2(list(known.proof.b[1])), bn.FQ2.one())
+    x, y = bn.normalize(bn.multiply(b, k))
+    twist = (tuple(int(c) for c in x.coeffs), tuple(int(c) for c in y.coeffs))
+    return Proof(affine(bn.multiply(a, pow(k, -1, R))), twist, known.proof.c)  # type: ignore[arg-type]
+
+
+def changed(known: Known) -> dict[str, Proof]:
+    """Wrong proofs by name."""
+    proof = known.proof
+    (x0, x1), y = proof.b
+    return {
+        "A off the curve": replace(proof, a=off_curve(proof.a)),
+        "A negated": replace(proof, a=(proof.a[0], Q - proof.a[1])),
+        "B off the curve": replace(proof, b=((x0, (x1 + 1) % Q), y)),
+        "B's coordinates in the order of EIP-197": replace(proof, b=((x1, x0), (y[1], y[0]))),
+        "B outside the group": replace(proof, b=outside_group()),
+        "C off the curve": replace(proof, c=off_curve(proof.c)),
+        "C another point": replace(proof, c=proof.a),
+        "A and C swapped": replace(proof, a=proof.c, c=proof.a),
+        "A infinity as zeros": replace(proof, a=(0, 0)),
+        "B infinity as zeros": replace(proof, b=((0, 0), (0, 0))),
+        "C infinity as zeros": replace(proof, c=(0, 0)),
+    }
+
+
+def test_the_known_proof(verifier: Verifier, handle: int, known: Known) -> None:
+    assert verifier.verify(handle, known.proof, known.publics)
+    assert pure.verify(known.key, known.proof, known.publics)
+
+
+def test_every_change_is_refused(verifier: Verifier, handle: int, known: Known) -> None:
+    for name, proof in changed(known).items():
+        assert not verifier.verify(handle, proof, known.publics), name
+        assert not pure.verify(known.key, proof, known.publics), name
+
+
+def test_signals(verifier: Verifier, handle: int, known: Known) -> None:
+    for at in range(4):
+        wrong = list(known.publics)
+        wrong[at] = (wrong[at] + 1) % R
+        assert not verifier.verify(handle, known.proof, wrong)
+    assert not pure.verify(known.key, known.proof, [*known.publics[:3], 44])
+    # The same signal plus r is the same number to a verifier that does not look: an alias, which would be a replay.
+    for value in (known.publics[0] + R, R, -1, 1 << 256):
+        for check in (verifier.verify, lambda _, *rest: pure.verify(known.key, *rest)):
+            with pytest.raises(ValueError, match="must be in"):
+                check(handle, known.proof, [value, *known.publics[1:]])
+    for signals in (known.publics[:3], [*known.publics, 0], []):
+        with pytest.raises(ValueError, match="4 public signals"):
+            verifier.verify(handle, known.proof, signals)
+
+
+def test_the_module_itself_refuses_aliases(verifier: Verifier, handle: int, known: Known) -> None:
+    """The binding refuses them first; here the module is asked without it."""
+    signals = b"".join(value.to_bytes(32, "big") for value in [known.publics[0] + R, *known.publics[1:]])
+    assert verifier._run("verify", [known.proof.wire(), signals], 4, before=(handle,)) == -3
+    wire = known.proof.wire()
+    alias = (known.proof.a[0] + Q).to_bytes(32, "big") + wire[32:]
+    signals = b"".join(value.to_bytes(32, "big") for value in known.publics)
+    assert verifier._run("verify", [wire, signals], 4, before=(handle,)) == 1
+    assert verifier._run("verify", [alias, signals], 4, before=(handle,)) == -3
+
+
+def test_a_rerandomised_proof_is_valid_with_other_bytes(verifier: Verifier, handle: int, known: Known) -> None:
+    """So a proof's bytes are no identity: that is (key, publics)."""
+    other = rerandomised(known)
+    assert other.wire() != known.proof.wire()
+    assert verifier.verify(handle, other, known.publics)
+
+
+def test_another_key(verifier: Verifier, known: Known) -> None:
+    swapped = replace(known.key, gamma=known.key.delta, delta=known.key.gamma)
+    assert not verifier.verify(verifier.add_key(swapped), known.proof, known.publics)
+    for wrong in (
+        replace(known.key, alpha=off_curve(known.key.alpha)),
+        replace(known.key, delta=outside_group()),
+        replace(known.key, ic=(*known.key.ic[:4], (0, 0))),
+    ):
+        with pytest.raises(ValueError, match="out of range"):
+            verifier.add_key(wrong)
+
+
+def test_handles(known: Known) -> None:
+    own = Verifier()
+    first = own.add_key(known.key)
+    own.drop_key(first)
+    with pytest.raises(ValueError, match="handle"):
+        own.verify(first, known.proof, known.publics)
+    with pytest.raises(ValueError, match="no such key"):
+        own.drop_key(first)
+    assert own.add_key(known.key) == first
+
+
+@pytest.mark.parametrize("bad", [[], [0], [31], [5, 6], [0, 15, 16, 31], list(range(32)), list(range(1, 32))])
+def test_batches_find_what_is_wrong(verifier: Verifier, handle: int, known: Known, bad: list[int]) -> None:
+    wrong = list(changed(known).values())
+    claims = [(known.proof, known.publics)] * 32
+    for at in bad:
+        claims[at] = (wrong[at % len(wrong)], known.publics) if at % 2 else (known.proof, [1, 2, 3, at])
+    assert verifier.verify_batch(handle, claims) == [at not in bad for at in range(32)]
+
+
+def test_small_batches(verifier: Verifier, handle: int, known: Known) -> None:
+    right = (known.proof, known.publics)
+    assert verifier.verify_batch(handle, []) == []
+    assert verifier.verify_batch(handle, [right]) == [True]
+    assert verifier.verify_batch(handle, [(known.proof, [1, 2, 3, 4])]) == [False]
+    assert verifier.verify_batch(handle, [right, (rerandomised(known), known.publics), right]) == [True] * 3
+    with pytest.raises(ValueError, match="batch"):
+        verifier.verify_batch(handle, [right] * 1025)
+
+
+def test_errors_that_cancel_in_a_sum_are_found(verifier: Verifier, handle: int, known: Known) -> None:
+    """C + D in one proof and C − D in another: equal weights would accept both."""
+    c = (bn.FQ(known.proof.c[0]), bn.FQ(known.proof.c[1]), bn.FQ(1))
+    plus, minus = (replace(known.proof, c=affine(bn.add(c, other))) for other in (bn.G1, bn.neg(bn.G1)))
+    claims = [(plus, known.publics), (known.proof, known.publics), (minus, known.publics)]
+    assert verifier.verify_batch(handle, claims) == [False, True, False]
+
+
+def test_poseidon(verifier: Verifier) -> None:
+    """Values of circomlibjs's own tests."""
+    two = 7853200120776062878684798364095072458815029376092732009249414926327459813530
+    assert verifier.poseidon([1, 2]) == two
+    for wrong in ([], [0] * 13, [R], [-1]):
+        with pytest.raises(ValueError, match="Poseidon"):
+            verifier.poseidon(wrong)
