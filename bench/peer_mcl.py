@@ -8,8 +8,7 @@ from __future__ import annotations
 import ctypes
 from typing import Any
 
-from shardy_common.proofs.parse import Proof, VerificationKey
-from shardy_common.proofs.parse import G1, G2
+from shardy_common.proofs.parse import G1, G2, Proof, VerificationKey
 
 SNARK1, COMPILED = 4, 44
 BYTES = {"Fr": 32, "G1": 96, "G2": 192, "GT": 384}

@@ -1,4 +1,5 @@
-// Median and 99th percentile of snarkjs's verifier in one warm process: node peer_snarkjs.mjs SNARKJS VKEY PUBLIC PROOF COUNT
+// Median and 99th percentile of snarkjs's verifier in one warm process:
+// node peer_snarkjs.mjs SNARKJS VKEY PUBLIC PROOF COUNT
 import { readFileSync } from "node:fs";
 import { performance } from "node:perf_hooks";
 import { createRequire } from "node:module";

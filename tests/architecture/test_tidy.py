@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -72,3 +73,16 @@ def test_no_private_package_hosts() -> None:
 def test_the_patterns_can_find_something() -> None:
     assert UNFINISHED.search("# TO" + "DO: later") and OF_THIS_MACHINE.search("cd /wo" + "rk/main")
     assert HOSTS.search("https://nex" + "us.example.org/simple") and not OF_THIS_MACHINE.search("x/work/y")
+
+
+def test_every_package_is_installed() -> None:
+    """Where the sources are installed in place, one that is missing in the list is found all the same."""
+    tool = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
+    roots = {name: ROOT / folder for name, folder in tool["package-dir"].items()}
+    found = {
+        ".".join((name, *init.parent.relative_to(root).parts))
+        for name, root in roots.items()
+        for init in root.rglob("__init__.py")
+        if "node_modules" not in init.parts
+    }
+    assert found == set(tool["packages"])

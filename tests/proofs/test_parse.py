@@ -12,8 +12,7 @@ from conftest import Known, proof_json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shardy_common.proofs.parse import parse_proof, parse_publics, parse_vkey
-from shardy_common.proofs.parse import Q, R
+from shardy_common.proofs.parse import Q, R, parse_proof, parse_publics, parse_vkey
 
 
 def edit(data: bytes, change: Callable[[Any], object]) -> bytes:

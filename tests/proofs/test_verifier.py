@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import importlib
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
 from conftest import Known
 
 from shardy_common.proofs import pure
-from shardy_common.proofs.parse import Proof
+from shardy_common.proofs.parse import Proof, Q, R
 from shardy_common.proofs.verifier import Verifier
-from shardy_common.proofs.parse import Q, R
 
-py_ecc = pytest.importorskip("py_ecc", reason="py_ecc is a development package")
-bn = importlib.import_module("py_ecc.optimized_bn128")
+bn = pure._curve()
 
 
 def off_curve(point: tuple[int, int]) -> tuple[int, int]:
@@ -176,3 +175,13 @@ def test_poseidon(verifier: Verifier) -> None:
     for wrong in ([], [0] * 13, [R], [-1]):
         with pytest.raises(ValueError, match="Poseidon"):
             verifier.poseidon(wrong)
+
+
+def test_the_second_verifier_leaves_the_process_as_it_was() -> None:
+    """A raised limit of recursion would let nested input of strangers crash it."""
+    said = subprocess.run(
+        [sys.executable, "-c", "import sys; a = sys.getrecursionlimit()\nfrom shardy_common.proofs import pure\n"
+         "pure._curve(); print(a == sys.getrecursionlimit())"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert said.stdout == "True\n"

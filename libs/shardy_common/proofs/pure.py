@@ -6,6 +6,7 @@ py_ecc is imported when it is needed: the package does not depend on it.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,10 +14,15 @@ from .parse import G1, G2, Proof, VerificationKey, publics_wire
 
 
 def _curve() -> Any:
+    deep = sys.getrecursionlimit()
     try:
         from py_ecc import optimized_bn128
     except ImportError as problem:
         raise ImportError("install py_ecc to verify a proof in Python alone") from problem
+    finally:
+        # It raises the limit for the whole process, and needs it not: then deeply nested input, which the limit stops
+        # elsewhere, would run over the end of the stack and kill the process.
+        sys.setrecursionlimit(deep)
     return optimized_bn128
 
 
