@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -20,8 +21,12 @@ from constraints import read_witness, wires_by_name
 from shardy_common.proofs.signals import Circuit, Context, Signals, Witness, public_signals, witness
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "circuits"))
-import build as circuits_build  # noqa: E402
+_spec = importlib.util.spec_from_file_location(
+    "circuits_build", ROOT / "circuits/build.py"
+)  # others have a build.py too
+assert _spec is not None and _spec.loader is not None
+circuits_build = sys.modules["circuits_build"] = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(circuits_build)
 
 
 @pytest.fixture(scope="session")
