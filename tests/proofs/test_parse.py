@@ -97,6 +97,20 @@ def test_text(known: Known) -> None:
             parse_proof(text)
 
 
+HIDING = [b"", rb'"\"\\", ', rb'"\\", ', rb'"\\\"", ', rb'"\u0022", ', b'"' + b"]" * 1800 + b'", ', b'"\n", ']
+
+
+@pytest.mark.parametrize("parse", [parse_proof, parse_publics, parse_vkey])
+@pytest.mark.parametrize("head", HIDING, ids=range(len(HIDING)))
+def test_no_string_hides_depth(parse: Callable[[bytes], object], head: bytes) -> None:
+    """The JSON parser recurses on brackets, so none may pass for a part of a string, or be made up for by one."""
+    for close in (b' "a"', b'"', b"]" * 200 + b' "a"'):
+        with pytest.raises(ValueError, match=r"nested|backslash|control character"):
+            parse(b"[" + head + b"[" * 1800 + close)
+    with pytest.raises(ValueError):
+        parse((b'["]", ' * 1800)[:4000])
+
+
 def test_every_cut_is_refused(known: Known) -> None:
     whole = known.proof_json.rstrip()
     for cut in range(len(whole)):
