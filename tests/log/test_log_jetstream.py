@@ -335,3 +335,16 @@ async def test_a_reader_whose_name_another_has_takes_the_next_at_once(server: Na
     await first.close()
     await second.close()
     await log.close()
+
+
+async def test_a_reader_that_begins_at_the_end_says_at_once_that_there_is_no_more(server: NatsProcess) -> None:
+    """A service that is started again is live then, and not when its wait for events is over."""
+    log = await JetStreamLog.open(server.url, name="test")
+    await log.append([Append(failed("j"), "a")])
+    for after, filters in ((1, ["job.*.*"]), (1, []), (0, ["task.created.*"]), (0, ["job.*.*", "task.*.*"])):
+        reader = log.read(filters, after)
+        async with asyncio.timeout(10):
+            found = await reader.batch(10, 60.0)
+        assert reader.caught_up or found, (after, filters)
+        await reader.close()
+    await log.close()

@@ -124,6 +124,8 @@ class JetStreamReader:
                     continue
                 if self._broken and time.monotonic() < deadline:
                     continue  # the restart has waited: nothing will arrive that could wake this
+                if self.caught_up:
+                    return []  # there is nothing more, and the caller waits to hear it
             await self._release_flow()
             left = deadline - time.monotonic()
             if left <= 0:
