@@ -13,6 +13,7 @@ from shardy_common.log import Append, Appended, Conflict, JetStreamLog, Outcome,
 from shardy_common.log.client import LogClient, connect, header_value, hpub
 from shardy_common.log.jetstream import JetStreamLog as Log
 from shardy_common.log.reader import JetStreamReader
+from shardy_common.permissions import READERS_MAX
 from shardy_common.wire import events as ev
 
 pytestmark = pytest.mark.connected
@@ -323,15 +324,17 @@ async def test_an_idle_server_has_delivered_all_it_has(jetstream: JetStreamLog) 
     await reader.close()
 
 
-async def test_a_reader_whose_name_another_has_takes_the_next_at_once(server: NatsProcess) -> None:
+@pytest.mark.parametrize("number", [3, READERS_MAX - 1])
+async def test_a_reader_whose_name_another_has_takes_the_next_at_once(server: NatsProcess, number: int) -> None:
     log = await JetStreamLog.open(server.url, name="test")
     await log.append([Append(failed("j"), "a")])
     first = log.read(["job.*.*"], 0)
-    assert len(await read_until(first, 1)) == 1
+    first._number = number - 1
+    assert len(await read_until(first, 1)) == 1 and first._number == number
     second = log.read(["job.*.*"], 0)
     second._number = first._number - 1  # so it asks for the name of the first
     assert len(await second.batch(10, 1.0)) == 1
-    assert second._number == first._number + 1
+    assert second._number == (first._number + 1) % READERS_MAX
     await first.close()
     await second.close()
     await log.close()
