@@ -384,3 +384,15 @@ async def test_a_service_notices_that_its_log_was_replaced_while_it_ran(server: 
     await written(log, 10, of="again")
     assert await anew(log, path) == await anew(log, tmp_path / "other.db")
     await log.close()
+
+
+def test_the_longer_the_log_the_rarer_they_are(tmp_path: Path) -> None:
+    """Each copies the whole file: at equal distances every event would cost more than those before it."""
+    kept = snapshotting.Snapshots(tmp_path / "p.db")
+    made, at = [], 0
+    while at < 100_000:
+        at = kept.due
+        made.append(at)
+        kept.due = snapshotting._due(at)
+    assert made[:3] == [100, 200, 300] and len(made) < 20
+    assert sum(made) < 3 * made[-1], "all copies together are no more than a few of the last"

@@ -18,7 +18,8 @@ from typing import NamedTuple
 
 from shardy_common.log.archive_file import sync
 
-SNAPSHOT_EVENTS = 200_000  # events after which a further one is made
+SNAPSHOT_EVENTS = 200_000  # events after which a further one is made, at least
+SNAPSHOT_SHARE = 2  # and no sooner than this part of the log: to copy a file that grows costs each event the same then
 STOP_EVENTS = 20_000  # after which one is made at a clean stop
 KEPT = 2
 log = logging.getLogger("shardy.projection")
@@ -76,6 +77,11 @@ def unfit(path: Path, version: int) -> str:
     return "" if said == "ok" else f"it is damaged: {' '.join(str(said).split())[:200]}"
 
 
+def _due(checkpoint: int) -> int:
+    """Where the snapshot after one at this place is made."""
+    return checkpoint + max(SNAPSHOT_EVENTS, checkpoint // SNAPSHOT_SHARE)
+
+
 class Snapshots:
     """When a projection's next snapshot is made, one at a time, in a thread beside the fold."""
 
@@ -85,12 +91,12 @@ class Snapshots:
         self.kept = str(path) != ":memory:"
         there = found(path) if self.kept else []
         self.checkpoint = there[0].checkpoint if there else 0
-        self.due = self.checkpoint + SNAPSHOT_EVENTS
+        self.due = _due(self.checkpoint)
 
     def begin(self, now_at: int) -> None:
         """Make one, unless one is being made. now_at: last sequence of the log that is committed."""
         if self.kept and (self._making is None or self._making.done()):
-            self.due = now_at + SNAPSHOT_EVENTS  # also after a failure: a full disk is not asked again at once
+            self.due = _due(now_at)  # also after a failure: a full disk is not asked again at once
             self._making = asyncio.get_running_loop().create_task(self._make())
 
     async def stop(self, now_at: int) -> None:
@@ -103,7 +109,7 @@ class Snapshots:
     async def forget(self) -> None:
         """Before the projection begins anew: no snapshot of what it was may come later."""
         await self.finished()
-        self.checkpoint, self.due = 0, SNAPSHOT_EVENTS
+        self.checkpoint, self.due = 0, _due(0)
 
     async def finished(self) -> None:
         if self._making is not None:
