@@ -86,3 +86,9 @@ def test_every_package_is_installed() -> None:
         if "node_modules" not in init.parts
     }
     assert found == set(tool["packages"])
+
+
+def test_no_two_files_of_tests_have_one_name() -> None:
+    """They are imported by their names alone, so the second would not be collected."""
+    names = [Path(path).name for path in FILES if re.fullmatch(r"tests/.*/test_\w+\.py", path)]
+    assert [name for name in sorted(set(names)) if names.count(name) > 1] == []
