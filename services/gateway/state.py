@@ -16,6 +16,7 @@ from shardy_common.errors import Refused, Transient
 from shardy_common.log import Append, Appended, Conflict, Full, JetStreamLog, LogRoom
 from shardy_common.receipts import Signer
 from shardy_common.service import FoldLoop
+from shardy_common.wire import subjects
 from shardy_gateway import admission
 from shardy_gateway.config import GatewaySettings
 from shardy_gateway.gates import Gates
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 MESH = "shardy"
 APPEND_TRIES = 3  # 17 s at most (log/appender.py): clients wait 30 s for an answer, and should read why there is none
+LOG_ANSWER_S = 5.0
+LAG_S = 5.0  # for this gateway to fold what the log held when it was asked
 ROOM_S = 2.0  # how often the log is asked how full it is
 
 
@@ -181,6 +184,18 @@ class GatewayState:
                     waiting.remove(future)
                 if not waiting:
                     self._waiters.pop(job_id, None)
+
+    async def up_to_now(self, job_id: str) -> None:
+        """Wait until all is folded here that happened to the job itself before now. Called before a request is refused
+        for what a job is not: the caller may have heard more from another gateway, or from this one before it started
+        again. Transient when that cannot be told."""
+        try:
+            async with asyncio.timeout(LOG_ANSWER_S):
+                last = await self.log.last(subjects.of_entity("job", job_id))
+        except (NatsError, TimeoutError, OSError):
+            raise Transient("the event log does not answer, and the job may have changed meanwhile") from None
+        if last is not None and not await self.changed(job_id, LAG_S, lambda job: job.seq >= last.seq):
+            raise Transient(f"this gateway is {self.loop.lag} events behind the log; ask again, or another gateway")
 
     async def appeared(self, job_id: str) -> JobView:
         """The job, once this gateway has folded its submission."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import itertools
 import os
 import signal
@@ -127,6 +128,31 @@ async def test_the_other_takes_up_what_a_frozen_replica_leaves(
     for job in [*done, *await run_jobs(twins, rng, 6, ("quorum", "audit"))]:
         await check_log(twins, job)
     assert twins.processes[f"{service}-1"].pid == pid, "it was not started again"
+
+
+async def test_what_one_gateway_told_the_other_knows(twins: Stack, crew: Workers, rng: np.random.Generator) -> None:
+    """A gateway that slept through a whole job is asked for its result, and answers before it has folded any of it."""
+    await crew.start("ada", "bo", "cy")  # at the first gateway
+    pid = twins.processes["gateway-1"].pid
+    a, b = int8(rng, 400, 32), int8(rng, 32, 6)
+    async with AsyncMesh(twins.urls[0], twins.api_key) as mesh, api(twins) as http:
+        for path in ("/result/c", "/receipt", "", "/events", "/tasks"):
+            os.kill(pid, signal.SIGSTOP)
+            try:
+                job = await mesh.submit_matmul(a, b, task_rows=1)
+                await job.wait(timeout_s=PATIENCE_S)
+                asked = asyncio.create_task(http.get(f"{twins.urls[1]}/v1/jobs/{job.id}{path}"))
+                await asyncio.sleep(0.2)
+            finally:
+                os.kill(pid, signal.SIGCONT)
+            answer = await asked
+            assert answer.status_code == 200, (path, answer.text)
+            if path == "/result/c":
+                same(np.load(io.BytesIO(answer.content)), product(a, b))
+        await until(lambda: both_see_each_other(twins), "the sleeper is back")
+        for path in ("/result/c", "/receipt", ""):
+            answer = await http.get(f"{twins.urls[1]}/v1/jobs/j00000000000000000{path}")
+            assert (answer.status_code, answer.json()["title"]) == (404, "No such job")
 
 
 async def test_killed_replicas_of_each_kind_during_a_job(twins: Stack, crew: Workers, rng: np.random.Generator) -> None:

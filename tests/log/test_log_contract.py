@@ -253,6 +253,13 @@ async def test_an_append_is_found_by_its_message_id(log: Any) -> None:
     assert await log.find(subject, 0, "b") is None and await log.find("job.failed.j9", 0, "a") is None
 
 
+async def test_the_last_event_of_one_thing_is_found_under_any_name(log: Any) -> None:
+    await log.append([Append(assigned("a"), "1"), Append(created("a"), "2"), Append(assigned("ab"), "3")])
+    assert (await log.last("task.assigned.a")).seq == 1
+    assert (await log.last(of_task("a"))).seq == 2
+    assert await log.last(of_task("b")) is None and await log.last("task.expired.a") is None
+
+
 async def test_a_full_log_says_so_takes_nothing_and_goes_on_when_there_is_room(log: Any) -> None:
     """Nothing that was acknowledged is dropped for what comes, and a try that met a full log is no duplicate later."""
     seqs(await log.append([Append(failed(f"j{i}"), f"m{i}") for i in range(5)]))

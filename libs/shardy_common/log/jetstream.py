@@ -133,7 +133,7 @@ class JetStreamLog:
         return recorded(old) if old is not None else None
 
     async def last(self, subject: str) -> Recorded | None:
-        """The newest event on exactly this subject; None when there is none."""
+        """See EventLog. The stream's leader is asked, so nothing that was acknowledged is missed."""
         found = await self._message({"last_by_subj": subject})
         return recorded(message_of(found)) if found is not None else None
 

@@ -61,7 +61,8 @@ class MemoryLog:
         return LogState(self.identity, 1, len(self.events), self.events[0].at_ms if self.events else 0)
 
     async def last(self, subject: str) -> Recorded | None:
-        return next((event for event in reversed(self.events) if event.subject == subject), None)
+        pattern = subject.split(".")
+        return next((event for event in reversed(self.events) if _matches(pattern, event.subject)), None)
 
     async def get(self, seq: int) -> Recorded | None:
         return self.events[seq - 1] if 0 < seq <= len(self.events) else None

@@ -112,7 +112,8 @@ class EventLog(Protocol):
         ...
 
     async def last(self, subject: str) -> Recorded | None:
-        """The newest event on exactly this subject; None when there is none."""
+        """The newest event on this subject, or on those that a pattern stands for; None when the stream has none (what
+        was archived is not looked at)."""
         ...
 
     async def find(self, subject: str, after: int, msg_id: str) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import msgspec
 from fastapi import Request
@@ -56,10 +57,14 @@ def worker_session(request: Request) -> Session | Visitor:
     return session
 
 
-def job_of(request: Request, job_id: str) -> JobView:
-    """A job that the caller may see: its owner's, or any with the scope operate."""
-    who = caller(request)
-    job = state_of(request).views.job(job_id) if ids.is_token(job_id) else None
+async def job_of(request: Request, job_id: str, ready: Callable[[JobView], bool] = lambda _job: True) -> JobView:
+    """A job that the caller may see: its owner's, or any with the scope operate. If it is not there, or is not `ready`,
+    it is looked at once more when all that the log tells of it is known here."""
+    state, who = state_of(request), caller(request)
+    job = state.views.job(job_id) if ids.is_token(job_id) else None
+    if ids.is_token(job_id) and (job is None or not ready(job)):
+        await state.up_to_now(job_id)
+        job = state.views.job(job_id)
     if job is None or (job.requester != who.owner and OPERATE not in who.scopes):
         raise Refused("you have no job of this id", status=404, title="No such job")
     return job

@@ -132,7 +132,7 @@ async def list_jobs(
 @router.get("/v1/jobs/{job_id}", tags=["jobs"])
 async def get_job(request: Request, job_id: str, wait: Wait = 0) -> dict[str, Any]:
     """A job's status; with `wait`, when it ends or the time is over."""
-    state, job = state_of(request), job_of(request, job_id)
+    state, job = state_of(request), await job_of(request, job_id)
     if wait > 0 and not job.ended and not state.gates.waits.take(key := caller(request).key):
         raise Refused(
             f"{state.gates.waits.why(key)} calls wait for jobs: come back later, or ask without wait",
@@ -153,7 +153,7 @@ async def get_job(request: Request, job_id: str, wait: Wait = 0) -> dict[str, An
 async def cancel(request: Request, job_id: str) -> dict[str, Any]:
     """Stop a job. Its running tasks are called back; a job that has ended stays as it is (409)."""
     state, key = state_of(request), caller(request).owner
-    job = job_of(request, job_id)
+    job = await job_of(request, job_id)
     for _ in range(3):
         if job.ended:
             raise Refused(f"the job has ended already: it is {job.state}", status=409, title="Job has ended")
@@ -162,9 +162,9 @@ async def cancel(request: Request, job_id: str) -> dict[str, Any]:
         outcome = (await state.log.append([item]))[0]
         if isinstance(outcome, Appended):
             await state.changed(job_id, 5, lambda j: j.ended)
-            return await _status(state, job_of(request, job_id), 0)
+            return await _status(state, await job_of(request, job_id), 0)
         await state.changed(job_id, 1, lambda j: j.ended)
-        job = job_of(request, job_id)
+        job = await job_of(request, job_id)
     raise Transient("the job changed while it was being cancelled; try again")
 
 
@@ -176,7 +176,7 @@ async def list_tasks(
     after: Annotated[str, Query(max_length=128, description="`next` of the page before")] = "",
 ) -> dict[str, Any]:
     """A job's tasks by their place in the result: tiles, leases, digests and verdicts."""
-    job = job_of(request, job_id)
+    job = await job_of(request, job_id)
     page = lookups.task_page(state_of(request).views, job.id, after, limit)
     return {"tasks": [jobs.show_task(t) for t in page], "next": page[-1].id if len(page) == limit else None}
 
@@ -190,7 +190,7 @@ async def job_events(
     """Server-sent events: `progress` with the status on each change (at most ten a second), then `end`. An event's id
     counts the job's changes, the same on every gateway; with `Last-Event-ID` only what is newer is told, and 204 says
     that there is nothing more to come."""
-    state, job = state_of(request), job_of(request, job_id)
+    state, job = state_of(request), await job_of(request, job_id)
     heard = (
         int(last_event_id) if last_event_id.isascii() and last_event_id.isdigit() and len(last_event_id) < 16 else -1
     )
@@ -202,7 +202,7 @@ async def job_events(
 @router.get("/v1/jobs/{job_id}/result/{part}", tags=["jobs"])
 async def get_result(request: Request, job_id: str, part: str) -> Response:
     """A part of the result as an .npy file."""
-    state, job = state_of(request), job_of(request, job_id)
+    state, job = state_of(request), await job_of(request, job_id, lambda job: job.state == "completed")
     parts = {p.name: p for p in kinds.KINDS[job.spec.kind].parts(job.spec)}
     chosen = parts.get(part)
     if chosen is None:

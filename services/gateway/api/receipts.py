@@ -15,7 +15,8 @@ MEDIA_TYPE = "application/json"
 @router.get("/v1/jobs/{job_id}/receipt", tags=["receipts"])
 async def job_receipt(request: Request, job_id: str) -> Response:
     """A completed job's receipt, with the statements of all its tasks. 409 until it has completed."""
-    head, blocks = await state_of(request).receipts.of_job(job_of(request, job_id))
+    job = await job_of(request, job_id, lambda job: job.state == "completed")
+    head, blocks = await state_of(request).receipts.of_job(job)
     headers = _headers(head)
     if _known(request, headers["ETag"]):
         return Response(status_code=304, headers=headers)
@@ -25,7 +26,7 @@ async def job_receipt(request: Request, job_id: str) -> Response:
 @router.get("/v1/jobs/{job_id}/tasks/{task_id}/receipt", tags=["receipts"])
 async def task_receipt(request: Request, job_id: str, task_id: str) -> Response:
     """A verified task's receipt, as soon as the task is verified."""
-    body = state_of(request).receipts.of_task(job_of(request, job_id), task_id)
+    body = state_of(request).receipts.of_task(await job_of(request, job_id), task_id)
     headers = _headers(body)
     if _known(request, headers["ETag"]):
         return Response(status_code=304, headers=headers)
