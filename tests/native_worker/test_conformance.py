@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import oracle
 import pytest
-from conftest import StartWorker
 from fake_gateway import FakeGateway, Session, lease, operand
 from starlette.websockets import WebSocket
 
 from shardy_client.errors import WorkerStopped
 from shardy_client.worker.messages import Credit
 from shardy_common.wire import frame
+
+if TYPE_CHECKING:
+    from conftest import StartWorker
 
 RNG = np.random.default_rng(5)
 
