@@ -10,7 +10,7 @@ import httpx
 import pytest
 from apikit import another_gateway, keyed, problem
 from blake3 import blake3
-from made_keys import made_vk
+from made_keys import NOTE, made_vk
 
 from shardy_common.stack import Stack
 
@@ -98,7 +98,7 @@ async def test_refusals(operators: tuple[httpx.AsyncClient, httpx.AsyncClient]) 
     taken = await one.post("/v1/verifiers", json=request(circuit, v1, 77))
     assert "another key" in problem(taken, 409, "version-is-taken")["detail"]
     problem(await one.post("/v1/verifiers", json=request(fresh(), v1)), 409, "version-is-taken")
-    marked = made_vk(5, shardy={"dev": True})
+    marked = made_vk(5, shardy=NOTE)
     for dev in (request(circuit, "d", dev=True), {**request(circuit, "d"), "vk": marked}):
         problem(await one.post("/v1/verifiers", json=dev), 409, "development-key")
     problem(await rotate(one, circuit, "none"), 404, "no-such-verifier")
@@ -122,6 +122,8 @@ BAD: list[tuple[str, Any]] = [
     ("/v1/verifiers", {**request("c", "v"), "vk": None}),
     ("/v1/verifiers", {**request("c", "v"), "vk": "{}"}),
     ("/v1/verifiers", {**request("c", "v"), "vk": {**made_vk(1), "curve": "bls12381"}}),
+    ("/v1/verifiers", {**request("c", "v"), "vk": {**made_vk(1), "vk_alpha_1": ["1", "3", "1"]}}),  # off its curve
+    ("/v1/verifiers", {**request("c", "v"), "vk": {**made_vk(1), "vk_beta_2": [["1", "2"], ["3", "4"], ["1", "0"]]}}),
     ("/v1/verifiers", {**request("c", "v"), "dev": "no"}),
     ("/v1/verifiers", {**request("c", "v"), "status": "active"}),
     ("/v1/verifiers", request("c.d", "v")),

@@ -8,9 +8,9 @@ from typing import Any
 
 import fuzz
 import pytest
-from conftest import Known, proof_json
 from hypothesis import given
 from hypothesis import strategies as st
+from proofkit import Known, proof_json
 
 from shardy_common.proofs.parse import Q, R, parse_proof, parse_publics, parse_vkey
 

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import Files, devkeys, node, proof_json
+from proofkit import Files, devkeys, node, proof_json
 
 from shardy_common.proofs.parse import parse_proof, parse_publics, parse_vkey
 from shardy_common.proofs.verifier import Verifier

@@ -7,7 +7,7 @@ import sys
 from dataclasses import replace
 
 import pytest
-from conftest import Known
+from proofkit import ROOT, Known
 
 from shardy_common.proofs import pure
 from shardy_common.proofs.parse import Proof, Q, R
@@ -185,3 +185,10 @@ def test_the_second_verifier_leaves_the_process_as_it_was() -> None:
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert said.stdout == "True\n"
+
+
+def test_sources_manifest_and_modules_fit_together() -> None:
+    said = subprocess.run(
+        [sys.executable, ROOT / "proofs-rs/build.py", "--check"], capture_output=True, text=True, check=False
+    )
+    assert said.returncode == 0, said.stdout

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 from blake3 import blake3
-from made_keys import made_vk
+from made_keys import NOTE, made_vk
 
+from shardy_common.proofs.parse import Q
 from shardy_common.verifiers import VK_BYTES_MAX, checked_key
-from shardy_common.verifiers.keys import _P, PUBLIC_MAX
+from shardy_common.verifiers.keys import PUBLIC_MAX
 
 
 def test_one_text_however_it_was_written() -> None:
@@ -26,17 +27,17 @@ def test_one_text_however_it_was_written() -> None:
 
 
 def test_a_key_of_our_generator_says_that_it_is_for_development() -> None:
-    marked = checked_key(made_vk(1, shardy={"dev": True, "circuit": "c", "r1cs": "ab"}))
+    marked = checked_key(made_vk(1, shardy=NOTE))
     assert marked.dev and marked.vk_hash != checked_key(made_vk(1)).vk_hash
-    assert not checked_key(made_vk(1, shardy={"dev": False})).dev
+    assert not checked_key(made_vk(1)).dev
 
 
 def test_the_largest_key() -> None:
     assert len(checked_key(made_vk(1, public=PUBLIC_MAX)).vk) <= VK_BYTES_MAX
-    room = VK_BYTES_MAX - len(checked_key(made_vk(1, shardy={"tag": ""})).vk)
-    assert len(checked_key(made_vk(1, shardy={"tag": "x" * room})).vk) == VK_BYTES_MAX
+    room = VK_BYTES_MAX - len(checked_key(made_vk(1, shardy={**NOTE, "circuit": ""})).vk)
+    assert len(checked_key(made_vk(1, shardy={**NOTE, "circuit": "x" * room})).vk) == VK_BYTES_MAX
     with pytest.raises(ValueError, match="at most 8192 bytes"):
-        checked_key(made_vk(1, shardy={"tag": "x" * (room + 1)}))
+        checked_key(made_vk(1, shardy={**NOTE, "circuit": "x" * (room + 1)}))
 
 
 def _set(*path: Any, to: Any) -> Callable[[Any], None]:
@@ -77,13 +78,17 @@ CHANGES: dict[str, Callable[[Any], None]] = {
     "white space": _set("vk_alpha_1", 0, to="5 "),
     "other digits": _set("vk_alpha_1", 0, to="٥"),
     "nothing": _set("vk_alpha_1", 0, to=""),
-    "the field's order": _set("vk_alpha_1", 0, to=str(_P)),
+    "the field's order": _set("vk_alpha_1", 0, to=str(Q)),
     "a long decimal": _set("vk_alpha_1", 0, to="1" * 5_000),
     "a G2 pair of three": _set("vk_gamma_2", 0, to=["1", "2", "3"]),
     "a G2 coordinate": _set("vk_delta_2", 1, 1, to="x"),
     "a mark that is none": _set("shardy", to="dev"),
-    "dev as text": _set("shardy", to={"dev": "no"}),
-    "a fraction": _set("shardy", to={"bits": 0.5}),
+    "dev as text": _set("shardy", to={**NOTE, "dev": "no"}),
+    "dev that is not": _set("shardy", to={**NOTE, "dev": False}),
+    "a mark without its circuit": _set("shardy", to={"dev": True}),
+    "an escape": _set("shardy", to={**NOTE, "circuit": "é"}),
+    "a fraction": _set("shardy", to={**NOTE, "seed_tag": 0.5}),
+    "a fraction in what is not read": _set("vk_alphabeta_12", to=[0.5]),
     "too deep": _deep,
 }
 
@@ -97,7 +102,7 @@ def test_what_is_no_key(what: str) -> None:
 
 
 def test_the_bounds_of_a_coordinate() -> None:
-    for value in ("0", str(_P - 1)):
+    for value in ("0", str(Q - 1)):
         vk = made_vk(1)
         vk["vk_alpha_1"][0] = value
         assert checked_key(vk).vk

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from made_keys import made_key, made_vk
+from made_keys import NOTE, made_key, made_vk
 
 from shardy_common.errors import Refused
 from shardy_common.log import Append, MemoryLog
@@ -202,7 +202,7 @@ def test_another_shape_is_another_circuit(two: Given) -> None:
 
 def test_a_development_key_without_development(two: Given) -> None:
     refused("Development key", "SHARDY_DEVELOPMENT", two.register, "v9", key=DEV)
-    marked = checked_key(made_vk(3, shardy={"dev": True}))
+    marked = checked_key(made_vk(3, shardy=NOTE))
     refused("Development key", "anybody can forge", two.register, "v9", key=marked)
     given = Given(development=True)
     given.register("v1"), given.rotate("v1"), given.register("v9", key=DEV)

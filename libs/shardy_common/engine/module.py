@@ -35,11 +35,15 @@ def module_bytes() -> bytes:
     return MODULE_PATH.read_bytes()
 
 
-def wasm_engine(*, disk_cache: bool = True) -> wasmtime.Engine:
-    """A compiler set to what browsers have: fixed-width SIMD, and nothing whose results may depend on the machine."""
+def wasm_engine(*, disk_cache: bool = True, wide_arithmetic: bool = False) -> wasmtime.Engine:
+    """A compiler set to what browsers have: fixed-width SIMD, and nothing whose results may depend on the machine.
+
+    wide_arithmetic: 64 × 64 → 128 bits in one instruction, which browsers lack.
+    """
     config = wasmtime.Config()
     config.wasm_simd = True
     config.wasm_relaxed_simd = False
+    config.wasm_wide_arithmetic = wide_arithmetic
     config.cranelift_opt_level = "speed"
     if disk_cache:
         # Compiled code is kept on disk between processes. Without a writable home the module is compiled each time.

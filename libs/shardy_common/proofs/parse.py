@@ -104,7 +104,9 @@ def parse_vkey(data: bytes) -> VerificationKey:
     """A verification_key.json of at most 64 KiB. `vk_alphabeta_12` is not read: the verifier works it out."""
     points = {"vk_alpha_1", "vk_beta_2", "vk_gamma_2", "vk_delta_2", "IC"}
     wanted = points | {"protocol", "curve", "nPublic"}
-    found = _object(_json(data, VKEY_BYTES_MAX, "a verification key"), "the key", wanted, {"vk_alphabeta_12", "shardy"})
+    found = _object(
+        _json(data, VKEY_BYTES_MAX, "a verification key"), "a verification key", wanted, {"vk_alphabeta_12", "shardy"}
+    )
     _kind(found)
     count, ic = found["nPublic"], found["IC"]
     if type(count) is not int or not 0 <= count <= PUBLICS_MAX:

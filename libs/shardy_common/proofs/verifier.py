@@ -5,7 +5,6 @@ from __future__ import annotations
 import secrets
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import wasmtime
 
 from shardy_common.engine.calls import bind
+from shardy_common.engine.module import wasm_engine
 
 from .parse import Proof, R, VerificationKey, publics_wire
 
@@ -33,22 +33,10 @@ _REASONS = {
 Claim = tuple[Proof, Sequence[int]]
 
 
-def wasm_engine(*, disk_cache: bool = True) -> wasmtime.Engine:
-    """A compiler that allows wide arithmetic, which the module's field multiplications are made of."""
-    config = wasmtime.Config()
-    config.wasm_simd = True
-    config.wasm_wide_arithmetic = True
-    config.cranelift_opt_level = "speed"
-    if disk_cache:
-        with suppress(wasmtime.WasmtimeError):
-            config.cache = True
-    return wasmtime.Engine(config)
-
-
 @cache
 def compiled() -> tuple[wasmtime.Engine, wasmtime.Module]:
     """The committed module, compiled once per process; safe to share among threads."""
-    engine = wasm_engine()
+    engine = wasm_engine(wide_arithmetic=True)  # the module's field multiplications are made of it
     return engine, wasmtime.Module(engine, MODULE_PATH.read_bytes())
 
 
@@ -62,7 +50,7 @@ class Verifier:
         if source is None:
             engine, module = compiled()
         else:
-            engine = wasm_engine(disk_cache=False)
+            engine = wasm_engine(disk_cache=False, wide_arithmetic=True)
             module = wasmtime.Module(engine, source)
         self._lock = threading.Lock()
         self._store = wasmtime.Store(engine)

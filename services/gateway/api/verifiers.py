@@ -12,6 +12,7 @@ from fastapi.responses import JSONResponse
 from shardy_common import ids
 from shardy_common.errors import Refused, Transient
 from shardy_common.log import Appended
+from shardy_common.proofs.parse import parse_vkey
 from shardy_common.verifiers import GRACE_MS_MAX, Registry, Version, checked_key
 from shardy_common.wire import events as ev
 from shardy_gateway.api.common import Caller, only, operator, read_json, state_of
@@ -71,6 +72,7 @@ async def register_verifier(request: Request, who: Annotated[Caller, Depends(ope
         raise Refused("dev is true or false")
     try:
         key = checked_key(body.get("vk"))
+        await asyncio.to_thread(_points_checked, key.vk)
     except ValueError as error:
         raise Refused(f"vk: {error}") from None
     key, (m, k, n), development = key._replace(dev=key.dev or dev), shape, state.settings.development
@@ -121,6 +123,13 @@ async def revoke_verifier(request: Request, who: Annotated[Caller, Depends(opera
 
     await _change(state, decide)
     return _shown(state, version)
+
+
+def _points_checked(vk: str) -> None:
+    """ValueError for points off their curves or outside their groups: under such a key nothing could be verified."""
+    from shardy_common.proofs.verifier import Verifier  # only here: a gateway starts without it
+
+    Verifier().add_key(parse_vkey(vk.encode()))
 
 
 async def _change(state: GatewayState, decide: Decide) -> Event | None:
