@@ -29,7 +29,7 @@ from shardy_dlq.letters import Letters
 from shardy_gateway.views import Views
 from shardy_gossip_bridge.directory import Directory
 from shardy_matchmaker.core import MatchmakerCore
-from shardy_prover_verifier.registry import Registry
+from shardy_prover_verifier.fold import ProverCore
 from shardy_quorum.core import QuorumCore
 
 HERE = Path(__file__).parent
@@ -39,7 +39,7 @@ FOLDERS: dict[str, Sequence[str]] = {
     "matchmaker": MatchmakerCore.filters,
     "quorum": QuorumCore.filters,
     "dlq": Letters.filters,
-    "prover-verifier": Registry.filters,
+    "prover-verifier": ProverCore.filters,
     "gossip-bridge": Directory.filters,
 }
 # what the last token of a subject is, where it is not the entity's own id

@@ -94,12 +94,21 @@ def matmul(
         str,
         typer.Option(
             help="'quorum': devices must agree; 'audit': one device, and a Freivalds check of its result; 'adaptive':"
-            " as many answers as the devices' records ask for.",
+            " as many answers as the devices' records ask for; 'proof': one device, which proves tiles of its result.",
             autocompletion=complete.policies,
         ),
     ] = "quorum",
     redundancy: Redundancy = 2,
     audit_rounds: Annotated[int, typer.Option(help="Rounds of the Freivalds check; each misses once in 2³¹.")] = 2,
+    proof_tiles: Annotated[
+        int | None, typer.Option(help="Policy proof: how many tiles of each task are proved; 4 unless given.")
+    ] = None,
+    proof_circuit: Annotated[
+        str | None,
+        typer.Option(
+            help="Policy proof: the circuit; else the one that costs least.", autocompletion=complete.circuits
+        ),
+    ] = None,
     b_layout: Annotated[
         str,
         typer.Option(
@@ -151,6 +160,8 @@ def matmul(
                 policy=policy,
                 redundancy=redundancy,
                 audit_rounds=audit_rounds,
+                proof_tiles=proof_tiles,
+                proof_circuit=proof_circuit,
                 pre=pre,
                 b_layout=b_layout,
                 label=label,

@@ -31,6 +31,7 @@ from shardy_client.errors import InvalidInput
 from shardy_client.log_words import moment
 
 FILE_BYTES_MAX = 64 * 1024
+PROVER_BYTES_MAX = 1 << 30
 verifiers = typer.Typer(
     invoke_without_command=True,
     help="Register, rotate and revoke verification keys of proofs. Alone, lists them. Needs the operator's key.",
@@ -154,17 +155,29 @@ def verifiers_register(
     dev: Annotated[
         bool, typer.Option("--dev", help="Its randomness is known, though the file does not say so.")
     ] = False,
+    zkey: Annotated[
+        Path | None, typer.Option("--zkey", help="The proving key, for workers.", metavar="ZKEY", dir_okay=False)
+    ] = None,
+    r1cs: Annotated[
+        Path | None, typer.Option("--r1cs", help="The compiled circuit, for workers.", metavar="R1CS", dir_okay=False)
+    ] = None,
     as_json: AsJson = False,
     url: Url = URL,
     key: OperatorKey = None,
 ) -> None:
     """Register a verification key. It is active once the circuit is rotated to it.
 
+    With --zkey and --r1cs workers can prove under it, for jobs with policy proof. Both files are packed and stored.
+
     JSON: version, circuit, shape, status, vk_hash, dev, registered_by, registered_ms, active_ms, grace_until_ms,
-    revoked_ms, successor, why.
+    revoked_ms, successor, why, files.
     """
+    if (zkey is None) != (r1cs is None):
+        raise InvalidInput("give --zkey and --r1cs together: workers need both to prove")
     sides, vk = sides_of(shape), _read(file)
-    _tell(operating(url, key, lambda mesh: mesh.register_verifier(circuit, version, sides, vk, dev)), as_json)
+    files = {"zkey": _whole(zkey), "r1cs": _whole(r1cs)} if zkey is not None and r1cs is not None else None
+    answer = operating(url, key, lambda mesh: mesh.register_verifier(circuit, version, sides, vk, dev, files))
+    _tell(answer, as_json)
 
 
 @verifiers.command("rotate")
@@ -230,6 +243,15 @@ def sides_of(text: str) -> list[int]:
     if re.fullmatch(r"[0-9]{1,9}(x[0-9]{1,9}){2}", text.strip()) is None:
         raise InvalidInput(f"--shape is {text!r}; write it as MxKxN, such as 8x384x8")
     return [int(side) for side in text.strip().split("x")]
+
+
+def _whole(file: Path) -> bytes:
+    try:
+        if file.stat().st_size > PROVER_BYTES_MAX:
+            raise InvalidInput(f"{file} is larger than {PROVER_BYTES_MAX >> 20} MiB: no worker could prove with it")
+        return file.read_bytes()
+    except OSError as error:
+        raise InvalidInput(f"cannot read {file}: {error.strerror}") from None
 
 
 def _read(file: Path) -> dict[str, Any]:

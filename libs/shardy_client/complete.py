@@ -20,6 +20,7 @@ POLICIES = {
     "quorum": "devices must agree",
     "audit": "one device, and a check of its arithmetic",
     "adaptive": "as many answers as the devices' records ask for",
+    "proof": "one device, which proves what it is asked for",
 }
 STATES = ("open", "replayed", "discarded")
 JOB_STATES = ("waiting", "running", "completed", "failed", "cancelled")

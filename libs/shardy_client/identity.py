@@ -27,6 +27,17 @@ def default_key_path() -> Path:
     return base / "shardy" / "worker.key"
 
 
+def cache_folder() -> Path:
+    """The platform's folder for what can be had again."""
+    if sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Caches"
+    else:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return base / "shardy"
+
+
 class Identity:
     """A private key and what the protocol does with it: it joins, and answers for results."""
 

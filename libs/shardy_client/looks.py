@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import gzip
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from shardy_client.arrays import digest
 from shardy_client.errors import InvalidInput, Refused
 from shardy_client.files import whole_file
 from shardy_client.follow import followed
 from shardy_client.jobs import AsyncJob
 from shardy_client.transport import Http
+from shardy_client.upload import OnTransfer, silent, store
 
 SCOPES = ("submit", "operate")
 REASON_CHARS_MAX = 500
@@ -206,10 +210,33 @@ class AsyncLooks:
         return await self._get(f"/v1/verifiers/{part(version, 'version; `shardy verifiers` lists them')}")
 
     async def register_verifier(
-        self, circuit: str, version: str, shape: Sequence[int], vk: dict[str, Any], dev: bool = False
+        self,
+        circuit: str,
+        version: str,
+        shape: Sequence[int],
+        vk: dict[str, Any],
+        dev: bool = False,
+        files: dict[str, bytes] | None = None,
+        on_transfer: OnTransfer = silent,
     ) -> dict[str, Any]:
-        """Register a verification key (operate). shape: m, k, n. dev: its randomness is known."""
-        body = {"circuit": circuit, "version": version, "shape": list(shape), "vk": vk, "dev": dev}
+        """Register a verification key (operate). shape: m, k, n. dev: its randomness is known.
+
+        files: `zkey` and `r1cs` as snarkjs and circom write them, for workers to prove with; they are packed and stored
+        first. Of the r1cs the plan of solving is stored, which saves workers the seconds that finding it takes.
+        """
+        body: dict[str, Any] = {"circuit": circuit, "version": version, "shape": list(shape), "vk": vk, "dev": dev}
+        if files is not None:
+            if set(files) != {"zkey", "r1cs"}:
+                raise InvalidInput("files to prove with are zkey and r1cs, both of them")
+            from shardy_common.proofs.prover import solving_plan  # only here: it brings the engine of WebAssembly
+
+            plan = await asyncio.to_thread(solving_plan, files["r1cs"])
+            body["files"] = {}
+            for name, data in (("zkey", files["zkey"]), ("r1cs", plan)):
+                packed = memoryview(await asyncio.to_thread(gzip.compress, data, 9, mtime=0))
+                named = digest(packed)
+                await store(self.http, name, named, packed, on_transfer)
+                body["files"][name] = {"digest": named, "unpacked": len(data)}
         return await self.http.json("POST", "/v1/verifiers", json=body, repeat=True)
 
     async def rotate_verifier(self, circuit: str, version: str, grace_s: int | None = None) -> dict[str, Any]:

@@ -25,12 +25,13 @@ from shardy_common.limits import (
     AUDIT_ROUNDS_MAX,
     INLINE_OPERAND_BYTES_MAX,
     LABEL_CHARS_MAX,
+    PROOF_TILES_MAX,
     REDUNDANCY_MAX,
     SIDE_MAX,
 )
 from shardy_common.wire import frame
 
-POLICIES = ("quorum", "audit", "adaptive")
+POLICIES = ("quorum", "audit", "adaptive", "proof")
 FRAME_TYPE = "application/vnd.shardy.frame"
 IDEMPOTENCY_CHARS_MAX = 128
 Matrix = NDArray[Any] | Operand
@@ -136,6 +137,8 @@ class AsyncMesh(AsyncLooks):
         parts: bool = False,
         label: str = "",
         task_rows: int | None = None,
+        proof_tiles: int | None = None,
+        proof_circuit: str | None = None,
         wait_s: float = 0,
         idempotency_key: str | None = None,
         on_progress: OnProgress | None = None,
@@ -152,6 +155,7 @@ class AsyncMesh(AsyncLooks):
         if b_layout not in ("kn", "nk"):
             raise InvalidInput(f"b_layout is {b_layout!r}; use 'kn' (B is k×n) or 'nk' (B is stored transposed)")
         options = _options(policy, redundancy, audit_rounds, label, task_rows)
+        options |= _proof(policy, proof_tiles, proof_circuit)
         left = await self._prepare("A", a, False)
         right = await self._prepare("B", b, b_layout == "kn" and not isinstance(b, Operand))
         check_product(left.operand, right.operand, pre)
@@ -242,8 +246,10 @@ class AsyncMesh(AsyncLooks):
 
         int8: the exact int32 product. float32: the dequantised product d, or with parts=True a FloatProduct.
         policy: "quorum" (`redundancy` devices must agree), "audit" (one device, and a Freivalds check of
-        `audit_rounds` rounds) or "adaptive" (as many answers as the devices' records ask for). out: where to put the
-        product. Raises InvalidInput, Refused, MeshUnreachable, JobFailed, JobTimeout.
+        `audit_rounds` rounds), "adaptive" (as many answers as the devices' records ask for) or "proof" (one device,
+        which proves `proof_tiles` tiles of each task, drawn once its result is there; in `proof_circuit`, or in the
+        one that costs least). out: where to put the product.
+        Raises InvalidInput, Refused, MeshUnreachable, JobFailed, JobTimeout.
         """
         more["on_held"] = held(None, progress)
         job = await self.submit_matmul(a, b, wait_s=first_wait(progress, timeout_s), **more)
@@ -313,6 +319,17 @@ def first_wait(progress: OnProgress | None, timeout_s: float | None) -> float:
     # A small job is done before the first answer; one that shows its progress wants to be asked sooner.
     longest = 0.2 if progress is not None else WAIT_S_MAX / 2
     return longest if timeout_s is None else max(0.0, min(longest, timeout_s))
+
+
+def _proof(policy: str, tiles: int | None, circuit: str | None) -> dict[str, Any]:
+    if tiles is None and circuit is None:
+        return {}
+    if policy != "proof":
+        raise InvalidInput(f"proof_tiles and proof_circuit are for policy 'proof', and this is {policy!r}")
+    if tiles is not None and (type(tiles) is not int or not 1 <= tiles <= PROOF_TILES_MAX):
+        raise InvalidInput(f"proof_tiles is {tiles!r}; use a whole number from 1 to {PROOF_TILES_MAX}")
+    asked = {"tiles": tiles, "circuit": circuit}
+    return {"proof": {name: value for name, value in asked.items() if value is not None}}
 
 
 def _options(policy: str, redundancy: int, audit_rounds: int, label: str, task_rows: int | None) -> dict[str, Any]:

@@ -6,6 +6,8 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from shardy_client.upload import OnTransfer, silent
+
 if TYPE_CHECKING:
     from shardy_client.mesh import AsyncMesh
     from shardy_client.sync import Home, Job
@@ -132,10 +134,17 @@ class Looks:
         return self._home.run(self._mesh.verifier(version))
 
     def register_verifier(
-        self, circuit: str, version: str, shape: Sequence[int], vk: dict[str, Any], dev: bool = False
+        self,
+        circuit: str,
+        version: str,
+        shape: Sequence[int],
+        vk: dict[str, Any],
+        dev: bool = False,
+        files: dict[str, bytes] | None = None,
+        on_transfer: OnTransfer = silent,
     ) -> Answer:
-        """Register a verification key (operate). shape: m, k, n."""
-        return self._home.run(self._mesh.register_verifier(circuit, version, shape, vk, dev))
+        """Register a verification key (operate). shape: m, k, n. files: `zkey` and `r1cs`, for workers."""
+        return self._home.run(self._mesh.register_verifier(circuit, version, shape, vk, dev, files, on_transfer))
 
     def rotate_verifier(self, circuit: str, version: str, grace_s: int | None = None) -> Answer:
         """Make a version the active one of its circuit (operate)."""

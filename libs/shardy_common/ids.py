@@ -50,6 +50,17 @@ def worker_id(public_key: bytes) -> str:
     return "1" * (len(data) - len(data.lstrip(b"\0"))) + "".join(reversed(out))
 
 
+def worker_key(worker: str) -> bytes:
+    """The 32-byte Ed25519 public key in a worker's id. ValueError for other text."""
+    n = 0
+    for character in worker:
+        n = n * 58 + _B58.index(character)
+    data = n.to_bytes(len(_PEER_PREFIX) + 32, "big") if n.bit_length() <= 8 * (len(_PEER_PREFIX) + 32) else b""
+    if not data.startswith(_PEER_PREFIX):
+        raise ValueError(f"{worker[:64]!r} is no worker's id")
+    return data[len(_PEER_PREFIX) :]
+
+
 def is_token(text: str) -> bool:
     return bool(_TOKEN.match(text))
 

@@ -14,10 +14,13 @@ from typing import Any
 from shardy_common import limits
 from shardy_common.errors import Refused
 from shardy_common.ids import is_digest
-from shardy_common.wire.job import JobSpec, Operand, Pre, Tile
+from shardy_common.proofs.needs import prover_mib
+from shardy_common.proofs.signals import Circuit
+from shardy_common.wire.job import JobSpec, Operand, Pre, ProofPlan, Tile
 
 ITEM_BYTES = {"int8": 1, "float32": 4}
-POLICIES = ("quorum", "audit", "adaptive")
+PROOF = "proof"
+POLICIES = ("quorum", "audit", "adaptive", PROOF)
 CANARY = "canary"  # policy of the jobs that the mesh gives out to test its workers; no requester may ask for it
 
 
@@ -229,7 +232,12 @@ def warm_rows(ema_axis: int, alpha: float) -> int:
 
 def answers_wanted(spec: JobSpec, need: int = 0) -> int:
     """How many workers compute a task. need: what its `task.created` says, 0 for what the policy says."""
-    return need or (1 if spec.policy in ("audit", CANARY) else spec.redundancy)
+    return need or (1 if spec.policy in ("audit", PROOF, CANARY) else spec.redundancy)
+
+
+def proving_mib(spec: JobSpec) -> int:
+    """Memory that a worker needs to prove its result, in MiB; 0 where nothing is proved."""
+    return prover_mib(Circuit.named(spec.proof.circuit)) if spec.proof is not None else 0
 
 
 def checked(spec: JobSpec) -> JobSpec:
@@ -241,6 +249,12 @@ def checked(spec: JobSpec) -> JobSpec:
         raise Refused(f"policy {spec.policy!r} is not known: use one of {', '.join(POLICIES)}")
     if spec.policy == "audit" and not kind.auditable:
         raise Refused(f"kind {kind.name} cannot be audited: use policy quorum or adaptive")
+    if spec.policy == PROOF and (kind.name != Matmul.name or spec.pre is not None):
+        raise Refused(
+            "policy proof is for products of int8 matrices: quantise first (kind stream), or use policy audit"
+        )
+    if spec.proof is not None:
+        _check_plan(spec, spec.proof)
     if set(spec.operands) != set(kind.operand_names):
         raise Refused(f"kind {kind.name} takes the operands {', '.join(kind.operand_names)}")
     if not 2 <= spec.redundancy <= limits.REDUNDANCY_MAX:
@@ -261,11 +275,19 @@ def checked(spec: JobSpec) -> JobSpec:
         label=spec.label,
         pre=pre,
         task_rows=spec.task_rows,
+        proof=spec.proof,
     )
     kind.check(spec)
     if spec.task_rows is not None and (spec.task_rows < 1 or spec.task_rows % kind.row_quantum(spec)):
         raise Refused(f"task_rows is a positive multiple of {kind.row_quantum(spec)}")
     return spec
+
+
+def _check_plan(spec: JobSpec, plan: ProofPlan) -> None:
+    if spec.policy != PROOF:
+        raise Refused(f"proof is for policy proof, and not for policy {spec.policy}: leave it out")
+    if not 1 <= plan.tiles <= limits.PROOF_TILES_MAX:
+        raise Refused(f"proof.tiles is 1 to {limits.PROOF_TILES_MAX}", limit=f"proof.tiles ≤ {limits.PROOF_TILES_MAX}")
 
 
 def _check_operand(name: str, operand: Operand) -> None:

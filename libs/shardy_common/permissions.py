@@ -16,7 +16,7 @@ RECORDED = "dlq.recorded"  # every service writes a dead letter for bytes that i
 EMITS: dict[str, tuple[str, ...]] = {
     "gateway": (
         *("job.submitted", "job.cancelled", "job.reopened"),
-        *("worker.joined", "worker.left", "result.submitted", "result.failed", "gateway.started"),
+        *("worker.joined", "worker.left", "result.submitted", "result.failed", "gateway.started", "proof.submitted"),
         *("dlq.replayed", "dlq.discarded", "mesh.keyed", "key.issued", "key.revoked", RECORDED),
         *("verifier.registered", "verifier.rotated", "verifier.revoked"),
     ),
@@ -29,7 +29,7 @@ EMITS: dict[str, tuple[str, ...]] = {
         *("job.submitted", "job.cancelled", RECORDED),  # the first two for canaries
     ),
     "dlq": (RECORDED, "dlq.replayed"),
-    "prover-verifier": (RECORDED,),
+    "prover-verifier": ("proof.challenged", "proof.verified", "proof.rejected", RECORDED),
     "gossip-bridge": (RECORDED,),
 }
 SERVICES = tuple(EMITS)

@@ -49,7 +49,7 @@ FOLDS: dict[str, tuple[str, Callable[[], Any]]] = {
     "gateway": ("shardy_gateway.views", _core("shardy_gateway.views", "Views")),
     "matchmaker": ("shardy_matchmaker.core", _matchmaker),
     "quorum": ("shardy_quorum.core", _core("shardy_quorum.core", "QuorumCore")),
-    "prover-verifier": ("shardy_prover_verifier.registry", _core("shardy_prover_verifier.registry", "Registry")),
+    "prover-verifier": ("shardy_prover_verifier.fold", _core("shardy_prover_verifier.fold", "ProverCore")),
     "gossip-bridge": ("shardy_gossip_bridge.directory", _core("shardy_gossip_bridge.directory", "Directory")),
     "dlq": ("shardy_dlq.letters", _core("shardy_dlq.letters", "Letters")),
 }

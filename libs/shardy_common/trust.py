@@ -21,7 +21,7 @@ FLOOR = 0.05  # the least share of tasks that is replicated, however long the re
 VALUE_SHARE = 20  # operations out on trust are at most a twentieth of those that were checked
 CHECK_COVERS = 40  # operations out on trust that one checked operation answers for: twice what the floor needs
 UNCHECKED_MS = 600_000  # a trusted device that was not checked for so long is as good a canary's choice as a new one
-CHECKED = frozenset({"quorum", "audit", "arbitration", "canary"})  # methods of a verdict that somebody checked
+CHECKED = frozenset({"quorum", "audit", "arbitration", "canary", "proof"})  # methods of a verdict that somebody checked
 TRUST = "trust"  # the method of a verdict that nobody did
 
 

@@ -71,6 +71,14 @@ class PreRequest(Strict):
     scale: Annotated[str, Meta(description="row | tensor: what shares a scale")] = "row"
 
 
+class ProofRequest(Strict):
+    """For policy proof. circuit: in which to prove, else the active one that costs least; tiles: how many of each
+    task's tiles are proved."""
+
+    circuit: Annotated[str, Meta(max_length=64, examples=["v2-32x32x32"])] = ""
+    tiles: Annotated[int, Meta(ge=1, le=limits.PROOF_TILES_MAX)] = limits.PROOF_TILES
+
+
 class JobRequest(Strict):
     """kind matmul has the operands a and b (C = A·Bᵀ: b is stored n×k), kind stream has x."""
 
@@ -84,6 +92,7 @@ class JobRequest(Strict):
     b: OperandRequest | UnsetType = UNSET
     x: OperandRequest | UnsetType = UNSET
     pre: PreRequest | None = None
+    proof: ProofRequest | None = None
 
 
 class Progress(Strict):

@@ -15,14 +15,30 @@ Shape = Annotated[list[int], Meta(min_length=3, max_length=3, description="m, k,
 Why = Annotated[str, Meta(min_length=1, max_length=WHY_CHARS_MAX, examples=["its ceremony was broken"])]
 
 
+class PackedFile(Strict):
+    """A gzip file in the store. digest: of the packed bytes; unpacked: how many bytes it has before packing."""
+
+    digest: Digest
+    unpacked: Annotated[int, Meta(ge=1)]
+
+
+class ProverFiles(Strict):
+    """What workers prove with."""
+
+    zkey: PackedFile
+    r1cs: PackedFile
+
+
 class VerifierRequest(Strict):
-    """vk: as snarkjs writes it (Groth16 on bn128). dev: its randomness is known; true as well where the key says so."""
+    """vk: as snarkjs writes it (Groth16 on bn128). dev: its randomness is known; true as well where the key says so.
+    files: for workers; without them nobody is asked for proofs under this version."""
 
     circuit: Annotated[str, Meta(pattern=f"^[A-Za-z0-9_-]{{1,{NAME_CHARS_MAX}}}$", examples=["product-8x384x8"])]
     version: Name
     shape: Shape
     vk: dict[str, Any]
     dev: bool | None = False
+    files: ProverFiles | None = None
 
 
 class Verifier(Strict):
@@ -41,6 +57,7 @@ class Verifier(Strict):
     revoked_ms: Ms | None
     successor: str | None
     why: str | None
+    files: ProverFiles | None
 
 
 class OneVerifier(Verifier):

@@ -21,6 +21,7 @@ from shardy_common.blobs import DirectoryStore, MissingBlob
 from shardy_common.log import Append, Appended, Full, JetStreamLog
 from shardy_common.log.packs import pack
 from shardy_common.wire import events as ev
+from shardy_gateway import proving
 from shardy_gateway.inbox import Inbox
 from shardy_gateway.outbox import Outbox
 from shardy_gateway.reputation import MALFORMED
@@ -99,6 +100,10 @@ class Hub:
         for worker, lent in by_session.items():
             self._lend(self.sessions[worker], lent)
         self._cancel(outbox.dropped)
+        for challenged in outbox.challenged:
+            session = self.sessions.get(challenged.worker)
+            if session is not None:
+                self._challenge(session, challenged)
         for fraud in outbox.frauds:
             session = self.sessions.get(fraud.worker)
             if session is not None:
@@ -152,6 +157,19 @@ class Hub:
             if len(entries) >= LEASES_PER_FRAME_MAX or carried >= FRAME_CARRY_BYTES_MAX:
                 flush()
         flush()
+
+    def _challenge(self, session: Session, challenged: ev.ProofChallenged) -> None:
+        """Ask the worker for proofs of its result."""
+        asked = proving.prove_frame(self.views, challenged, self.log.now_ms())
+        if asked is not None:
+            for digest in proving.named_blobs(asked):
+                session.show(digest)
+            session.post(asked)
+
+    def challenge_again(self, session: Session) -> None:
+        """What was asked of the worker and is not answered, for one that has come back."""
+        for challenged in self.views.proofs.asked_of(session.worker):
+            self._challenge(session, challenged)
 
     def remember(self, session: Session, held: list[str]) -> None:
         """What the leases name that a worker brings from an earlier session: it may still have to fetch it."""
@@ -265,6 +283,15 @@ class Hub:
         )
         return ""
 
+    def take_proofs(self, session: Session, header: dict[str, Any], segments: list[memoryview]) -> None:
+        """Proofs that were asked for."""
+        event, data, refused = proving.read_proofs(self.views, session, header, segments)
+        if event is None:
+            session.send({"t": "ack", "acks": [[header["lease"], refused]]})
+            return
+        trace = self.views.jobs[event.job].trace
+        self._put(Incoming(session, event, event.lease, f"proof/{event.lease}", trace, data, event.proofs))
+
     def take_failed(self, session: Session, header: dict[str, Any]) -> None:
         """A lease given back."""
         lease_id = header.get("lease")
@@ -372,6 +399,8 @@ class Hub:
                 session = self._on_their_way.pop(item.lease, item.session)
                 self._in_the_log[item.lease] = None
                 acks.setdefault(session.id, (session, []))[1].append([item.lease, ACCEPTED])
+            elif isinstance(item.event, ev.ProofSubmitted):
+                acks.setdefault(item.session.id, (item.session, []))[1].append([item.lease, ACCEPTED])
         for session, entries in acks.values():
             session.send({"t": "ack", "acks": entries})
         while len(self._in_the_log) > IN_THE_LOG_MAX:

@@ -18,9 +18,15 @@ from shardy_gateway.shapes import FraudView, JobView, TaskView, WorkerView
 
 FRAME_TYPE = "application/vnd.shardy.frame"
 JSON_BYTES_MAX = 64 * 1024
-_FIELDS = {"kind", "policy", "redundancy", "audit_rounds", "label", "task_rows", "pre"}
+_FIELDS = {"kind", "policy", "redundancy", "audit_rounds", "label", "task_rows", "pre", "proof"}
 _PRE_FIELDS = {"lo", "hi", "ema_axis", "alpha", "segment_rows", "scale"}
+_PROOF_FIELDS = {"circuit", "tiles"}
 _OPERAND_FIELDS = {"digest", "dtype", "rows", "cols", "s"}
+
+
+class _ProofRequest(msgspec.Struct, omit_defaults=True):
+    circuit: str = ""
+    tiles: int = limits.PROOF_TILES
 
 
 def read_frame(body: bytes, blobs: DirectoryStore) -> dict[str, Any]:
@@ -62,10 +68,13 @@ def read_spec(body: dict[str, Any]) -> JobSpec:
             raise Refused(f"operand {name} is missing: give its digest, dtype, rows and cols")
         operands[name] = _convert(value, Operand, f"operand {name}", _OPERAND_FIELDS)
     pre = body.get("pre")
-    fields = {name: body[name] for name in _FIELDS - {"pre"} if name in body}
+    fields = {name: body[name] for name in _FIELDS - {"pre", "proof"} if name in body}
     fields["operands"] = {name: msgspec.to_builtins(operand) for name, operand in operands.items()}
     if pre is not None:
         fields["pre"] = msgspec.to_builtins(_convert(pre, Pre, "pre", _PRE_FIELDS))
+    if body.get("proof") is not None:
+        fields["proof"] = {"circuit": "", "tiles": limits.PROOF_TILES}
+        fields["proof"] |= msgspec.to_builtins(_convert(body["proof"], _ProofRequest, "proof", _PROOF_FIELDS))
     return kinds.checked(_convert(fields, JobSpec, "the job", None))
 
 
@@ -110,6 +119,9 @@ def waiting_for(job: JobView, workers: Iterable[WorkerView], allow_same_address:
     need = kinds.answers_wanted(job.spec)
     if not fit:
         return "no device is here: open the worker page, or run shardy worker"
+    if job.spec.proof is not None and not any(w.proves_mib >= kinds.proving_mib(job.spec) for w in fit):
+        mib = kinds.proving_mib(job.spec)
+        return f"no device here proves in circuit {job.spec.proof.circuit}: that takes {mib} MiB of memory"
     if len(fit) < need or (addresses < need and not allow_same_address):
         apart = "" if allow_same_address else " at different network addresses"
         return f"policy {job.spec.policy} needs {need} devices{apart}; here: {len(fit)}, at {addresses} address(es)"

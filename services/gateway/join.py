@@ -172,6 +172,9 @@ class Door:
             raise CloseSession(4400, "probed.ms is a number of milliseconds")
         if not isinstance(memory, int) or not 0 < memory <= self.gateway.probe_memory_mib_max:
             raise CloseSession(4400, f"probed.memory_mib is 1 to {self.gateway.probe_memory_mib_max}")
+        proves = probed.get("proves_mib", 0)
+        if type(proves) is not int or not 0 <= proves <= memory:
+            raise CloseSession(4400, "probed.proves_mib is 0 for none, and at most probed.memory_mib")
         return ev.Probe(
             float(gops),
             float(ms),
@@ -181,6 +184,7 @@ class Door:
             str(probed.get("engine", ""))[:64],
             str(probed.get("kernels", ""))[:64],
             round(elapsed_ms, 3),
+            proves,
         )
 
     async def _admit(self, session: Session, joined: ev.WorkerJoined) -> None:
@@ -213,6 +217,7 @@ class Door:
                 "heartbeat_s": HEARTBEAT_S,
             }
         )
+        self.hub.challenge_again(session)
 
     async def _listen(self, session: Session) -> None:
         while session.closing is None:
@@ -221,6 +226,8 @@ class Door:
             kind = header["t"]
             if kind == "result":
                 self.hub.take_results(session, header, segments)
+            elif kind == "proof":
+                self.hub.take_proofs(session, header, segments)
             elif kind == "heartbeat":
                 session.send({"t": "heartbeat", "credit": self._credit(session)})
             elif kind == "failed":

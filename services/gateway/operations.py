@@ -51,12 +51,12 @@ _REPLAYED = Answer("this Idempotency-Key named the same job before", "JobStatus"
 
 OPERATIONS: dict[tuple[str, str], Operation] = {
     ("HEAD", "/v1/blobs/{digest}"): Operation(
-        "submit",
+        "any",
         {200: Answer("stored; Content-Length is its size", media="", headers=("Accept-Ranges",))},
         ("bad-digest", "not-found"),
     ),
     ("PUT", "/v1/blobs/{digest}"): Operation(
-        "submit",
+        "any",
         {200: STORED, 201: Answer("stored now", "Stored")},
         ("bad-digest", "digest-mismatch", "body-too-large", "too-many-bodies", "store-full", "try-again"),
         {BYTES: ""},
@@ -65,12 +65,12 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         "submit", _BLOB, ("bad-digest", "not-found", "bad-range"), parameters=("Range", "If-Range")
     ),
     ("HEAD", "/v1/uploads/{digest}"): Operation(
-        "submit",
+        "any",
         {200: Answer("where it stands", media="", headers=(*STANDS, "Upload-Complete"))},
         ("bad-digest", "no-such-upload"),
     ),
     ("PATCH", "/v1/uploads/{digest}"): Operation(
-        "submit",
+        "any",
         {
             201: Answer("complete: it is a blob now", "Stored"),
             204: Answer("more is wanted", media="", headers=STANDS),
@@ -90,7 +90,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         {BYTES: ""},
     ),
     ("DELETE", "/v1/uploads/{digest}"): Operation(
-        "submit", {204: Answer("dropped", media="")}, ("bad-digest", "no-such-upload")
+        "any", {204: Answer("dropped", media="")}, ("bad-digest", "no-such-upload")
     ),
     ("POST", "/v1/jobs"): Operation(
         "submit",
@@ -193,7 +193,15 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ("POST", "/v1/verifiers"): Operation(
         "operate",
         {200: Answer("registered like this before", "Verifier"), 201: Answer("registered now", "Verifier")},
-        (*_SMALL_BODY, "version-is-taken", "development-key", "too-many-verifiers", "log-full", "try-again"),
+        (
+            *_SMALL_BODY,
+            "version-is-taken",
+            "development-key",
+            "missing-blob",
+            "too-many-verifiers",
+            "log-full",
+            "try-again",
+        ),
         {JSON: "VerifierRequest"},
     ),
     ("POST", "/v1/verifiers/rotate"): Operation(

@@ -18,6 +18,7 @@ class Outbox:
         self.dropped: list[TaskView] = []  # tasks that need no more results
         self.tiered: list[ev.WorkerTiered] = []
         self.joined: list[tuple[int, ev.WorkerJoined]] = []  # with the sequence of each
+        self.challenged: list[ev.ProofChallenged] = []
         self.frauds: list[ev.FraudDetected] = []
         self.jobs: set[str] = set()
         self.ended: list[JobView] = []

@@ -79,6 +79,7 @@ class WorkerView(msgspec.Struct):
     verified: int = 0
     ops: int = 0
     joined_ms: int = 0
+    proves_mib: int = 0
 
 
 class FraudView(msgspec.Struct):

@@ -23,9 +23,16 @@ Shape = tuple[int, int, int]
 
 
 def decide_register(
-    registry: Registry, circuit: str, version: str, shape: Shape, key: Key, by: str, development: bool
+    registry: Registry,
+    circuit: str,
+    version: str,
+    shape: Shape,
+    key: Key,
+    by: str,
+    development: bool,
+    files: ev.ProverFiles | None = None,
 ) -> ev.VerifierRegistered | None:
-    """None: it is registered like this. key: checked (keys.py)."""
+    """None: it is registered like this. key: checked (keys.py). files: in the store."""
     for name, value in (("circuit", circuit), ("version", version)):
         if not ids.is_token(value) or len(value) > NAME_CHARS_MAX:
             raise Refused(f"{name} has 1 to {NAME_CHARS_MAX} letters, digits, - and _")
@@ -34,10 +41,10 @@ def decide_register(
         raise Refused(f"shape is m, k, n: sides of 1 to {SIDE_MAX}, and k of 1 to {K_MAX}")
     known = registry.versions.get(version)
     if known is not None:
-        if known.keyed and _asked(known) == (circuit, shape, key.vk_hash, key.dev):
+        if known.keyed and _asked(known) == (circuit, shape, key.vk_hash, key.dev, files):
             return None
         raise Refused(
-            f"version {version} is registered with {_differs(known, circuit, shape, key.vk_hash)}: choose another name",
+            f"version {version} is registered with {_differs(known, circuit, shape, key)}: choose another name",
             status=409,
             title="Version is taken",
         )
@@ -59,7 +66,7 @@ def decide_register(
     proves = registry.shape_of(circuit)
     if proves not in (None, shape):
         raise Refused(f"circuit {circuit} proves products of shape {text_of(proves)}: another shape is another circuit")
-    return ev.VerifierRegistered(circuit, version, shape, key.vk, key.vk_hash, key.dev, by)
+    return ev.VerifierRegistered(circuit, version, shape, key.vk, key.vk_hash, key.dev, by, files)
 
 
 def decide_rotate(
@@ -148,17 +155,19 @@ def _too_many(detail: str, limit: str) -> Refused:
     return Refused(detail, status=409, title="Too many verifiers", limit=limit)
 
 
-def _asked(known: Version) -> tuple[str, Shape, str, bool]:
-    return known.circuit, known.shape, known.vk_hash, known.dev
+def _asked(known: Version) -> tuple[str, Shape, str, bool, ev.ProverFiles | None]:
+    return known.circuit, known.shape, known.vk_hash, known.dev, known.files
 
 
-def _differs(known: Version, circuit: str, shape: Shape, vk_hash: str) -> str:
+def _differs(known: Version, circuit: str, shape: Shape, key: Key) -> str:
     if known.circuit != circuit:
         return f"circuit {known.circuit}"
     if not known.keyed:
         return "a digest, and no key"
     if known.shape != shape:
         return f"shape {text_of(known.shape)}"
-    if known.vk_hash != vk_hash:
+    if known.vk_hash != key.vk_hash:
         return f"another key ({known.vk_hash[:12]}…)"
+    if known.dev == key.dev:
+        return "this key, and other files to prove with"
     return "this key as one " + ("of development" if known.dev else "that is none of development")

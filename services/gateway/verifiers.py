@@ -51,4 +51,12 @@ def shown(version: Version, now_ms: int) -> dict[str, Any]:
         "revoked_ms": version.revoked_ms or None,
         "successor": version.successor or None,
         "why": version.why or None,
+        "files": _files(version.files) if version.files is not None else None,
+    }
+
+
+def _files(files: ev.ProverFiles) -> dict[str, Any]:
+    return {
+        "zkey": {"digest": files.zkey, "unpacked": files.zkey_unpacked},
+        "r1cs": {"digest": files.r1cs, "unpacked": files.r1cs_unpacked},
     }

@@ -18,12 +18,13 @@ from shardy_gateway.ledger import Ledger
 from shardy_gateway.letters import Letters
 from shardy_gateway.load import Load
 from shardy_gateway.outbox import Outbox
+from shardy_gateway.proving import Proofs
 from shardy_gateway.reputation import Reputations
 from shardy_gateway.shapes import FraudView, JobView, TaskView, WorkerView
 from shardy_gateway.side import SideFold, by_event
 from shardy_gateway.verifiers import Verifiers
 
-SIDES = (Letters, Answers, Ledger, MeshKeys, Reputations, Keyring, Idempotency, Verifiers)
+SIDES = (Letters, Answers, Ledger, MeshKeys, Reputations, Keyring, Idempotency, Verifiers, Proofs)
 TABLES = [
     Table(
         "jobs",
@@ -43,7 +44,7 @@ TABLES = [
     ),
     *(table for side in SIDES for table in side.tables),
 ]
-VERSION = 9
+VERSION = 10
 FILTERS = ["job.*.*", "task.*.*", "fraud.detected.*", "worker.*.*", "gateway.started.*"]
 FILTERS += [pattern for side in SIDES for pattern in side.filters if pattern not in FILTERS]
 
@@ -72,7 +73,7 @@ class Views:
         self.letters, self.answers, self.ledger, self.mesh_keys = Letters(), Answers(self.tasks), Ledger(), MeshKeys()
         self._frauds_in: dict[str, int] = {}  # by job, for jobs that go on after their end
         self.reputations = Reputations(lambda task: self.tasks[task].leases if task in self.tasks else {})
-        self.keyring, self.idempotency, self.verifiers = Keyring(), Idempotency(), Verifiers()
+        self.keyring, self.idempotency, self.verifiers, self.proofs = Keyring(), Idempotency(), Verifiers(), Proofs()
         self.sides: tuple[SideFold, ...] = (  # in the order of SIDES
             self.letters,
             self.answers,
@@ -82,6 +83,7 @@ class Views:
             self.keyring,
             self.idempotency,
             self.verifiers,
+            self.proofs,
         )
         for side in self.sides:
             side.flush = self._flush
@@ -326,6 +328,9 @@ class Views:
             self._touched_workers.add(worker.id)
         self.outbox.frauds.append(event)
 
+    def _proof_challenged(self, event: ev.ProofChallenged, _recorded: Recorded) -> None:
+        self.outbox.challenged.append(event)
+
     def _worker_joined(self, event: ev.WorkerJoined, recorded: Recorded) -> None:
         before = self.workers.find(event.worker)
         self.workers[event.worker] = WorkerView(
@@ -343,6 +348,7 @@ class Views:
             verified=before.verified if before else 0,
             ops=before.ops if before else 0,
             joined_ms=recorded.at_ms,
+            proves_mib=event.probe.proves_mib,
         )
         self._touched_workers.add(event.worker)
         self.outbox.joined.append((recorded.seq, event))
@@ -383,6 +389,7 @@ _HANDLERS: dict[type | None, Callable[[Views, Any, Recorded], None]] = {
     ev.TaskVerified: Views._task_verified,
     ev.TaskUnresolved: Views._task_unresolved,
     ev.FraudDetected: Views._fraud_detected,
+    ev.ProofChallenged: Views._proof_challenged,
     ev.WorkerJoined: Views._worker_joined,
     ev.WorkerTiered: Views._worker_tiered,
     ev.WorkerLeft: Views._worker_left,

@@ -32,7 +32,10 @@ class Operands:
                 tasks = (views.tasks[task] for task in views.tasks_of.get(job.id, ()))
                 if any(self._worker in task.leases.values() for task in tasks):
                     return True
-        return False
+        versions = views.verifiers.registry.versions
+        asked = (versions.get(event.version) for event in views.proofs.asked_of(self._worker))
+        files = [version.files for version in asked if version is not None and version.files is not None]
+        return any(digest in (file.zkey, file.r1cs) for file in files)
 
 
 class Visitor:

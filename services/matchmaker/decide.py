@@ -18,7 +18,7 @@ from shardy_common.wire import events as ev
 from shardy_common.wire import subjects
 from shardy_common.wire.job import Tile
 from shardy_matchmaker.chunker import Device, next_tile
-from shardy_matchmaker.fair import Turns, Wants
+from shardy_matchmaker.fair import Turns, Wants, dear, wants_of
 from shardy_matchmaker.fold import Fold
 from shardy_matchmaker.pool import TASK_OVERHEAD_MS, Candidate, Devices, Pool
 from shardy_matchmaker.state import EXPIRED, FAILED, LIVE, JobState, TaskState
@@ -258,7 +258,7 @@ class Matchmaker:
         for job_id in self.fold.fresh:
             job = self.fold.jobs.get(job_id)
             if job is not None and self._uncarved(job):
-                self.turns.add(job_id, job.requester, (job.spec.policy, kinds.answers_wanted(job.spec)))
+                self.turns.add(job_id, job.requester, wants_of(job.spec))
         self.fold.fresh.clear()
 
     def _held_back(self) -> set[Wants]:
@@ -266,7 +266,7 @@ class Matchmaker:
         waiting = len(self.fold.unjudged)
         if waiting < AUDITS_WAITING_MAX:
             return set()
-        return {wants for wants in self.turns.kinds() if wants[0] == "audit" or waiting >= VERDICTS_WAITING_MAX}
+        return {wants for wants in self.turns.kinds() if dear(wants) or waiting >= VERDICTS_WAITING_MAX}
 
     def _replicate(self, task: TaskState, now_ms: int, pool: Pool, out: list[Append]) -> float:
         """Further leases for a task that has too few: a retry, a third opinion, a replica that found no device before.
@@ -286,7 +286,7 @@ class Matchmaker:
         room = limits.ATTEMPTS_MAX - len(task.leases)
         while len(leases) < min(task.need - task.counting, room):
             # whoever let it expire before gets it again only when nobody else can have it
-            worker = pool.pick(barred_workers | tried, heard)
+            worker = pool.pick(barred_workers | tried, heard, kinds.proving_mib(self.fold.jobs[task.job].spec))
             worker = worker or pool.pick_again(tried - barred_workers, task.strangers(tried))
             if worker is None:
                 break
@@ -366,7 +366,7 @@ class Matchmaker:
             return ([worker], Tile(0, rows, 0, cols), 0) if worker is not None else None
         chosen: list[Candidate] = []
         while len(chosen) < replicas:
-            worker = pool.pick({w.id for w in chosen}, {w.address for w in chosen})
+            worker = pool.pick({w.id for w in chosen}, {w.address for w in chosen}, kinds.proving_mib(spec))
             if worker is None:
                 break
             chosen.append(worker)

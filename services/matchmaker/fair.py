@@ -17,11 +17,24 @@ from collections import OrderedDict
 from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass, field
 
+from shardy_common import kinds
+from shardy_common.wire.job import JobSpec
+
 LATE_TASKS = 4  # a requester that is behind by so many of the largest tasks is late
 CREDIT_TASKS = 2 * LATE_TASKS  # and by no more than so many: nobody saves up while nothing can be done for it
 SHRINK = 0.999  # how the largest task is forgotten, with each one after it
 
-Wants = tuple[str, int]  # what a job needs of the devices: its policy, and how many at once
+Wants = tuple[str, int]  # what a job needs of the devices: its policy (and circuit), and how many at once
+
+
+def wants_of(spec: JobSpec) -> Wants:
+    policy = f"{spec.policy} {spec.proof.circuit}" if spec.proof is not None else spec.policy
+    return policy, kinds.answers_wanted(spec)
+
+
+def dear(wants: Wants) -> bool:
+    """Whether each verdict costs the mesh something."""
+    return wants[0] == "audit" or wants[0].startswith(kinds.PROOF)
 
 
 @dataclass(slots=True)

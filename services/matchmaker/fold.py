@@ -214,6 +214,18 @@ class Fold:
         if task is not None and lease is not None and lease.worker == event.worker and lease.state == LIVE:
             self._end_lease(task, event.lease, FAILED)
 
+    def _proof_rejected(self, event: ev.ProofRejected, recorded: Recorded) -> None:
+        """Somebody else gets the task. Who was late, or held to a version that counts no more, may get it again."""
+        task = self.tasks.get(event.task)
+        lease = task.leases.get(event.lease) if task is not None else None
+        if task is None or lease is None or lease.state != ANSWERED:
+            return
+        self._end_lease(task, event.lease, FAILED if event.cause in ("wrong", "failed") else EXPIRED)
+        worker = self.workers.find(lease.worker)
+        if event.cause == "late" and worker is not None:
+            reliability.ran_out(worker, lease.lent_ms, recorded.at_ms)
+            self.touched["workers"].add(worker.id)
+
     def _fraud_detected(self, event: ev.FraudDetected, _recorded: Recorded) -> None:
         worker = self.workers.find(event.worker)
         if worker is not None:
@@ -260,6 +272,7 @@ class Fold:
             strikes=before.strikes if before else 0,
             strike_ms=before.strike_ms if before else 0,
             late_ms=before.late_ms if before else 0,
+            proves_mib=event.probe.proves_mib,
         )
         self.workers[event.worker] = worker
         self.touched["workers"].add(event.worker)
@@ -385,6 +398,7 @@ _HANDLERS: dict[type | None, Callable[[Fold, Any, Recorded], None]] = {
     ev.TaskUnresolved: Fold._task_unresolved,
     ev.ResultSubmitted: Fold._result_submitted,
     ev.ResultFailed: Fold._result_failed,
+    ev.ProofRejected: Fold._proof_rejected,
     ev.FraudDetected: Fold._fraud_detected,
     ev.WorkerJoined: Fold._worker_joined,
     ev.WorkerTiered: Fold._worker_tiered,
@@ -398,4 +412,5 @@ FILTERS = [
     "worker.*.*",
     "gateway.started.*",
     "fraud.detected.*",
+    "proof.rejected.*",
 ]

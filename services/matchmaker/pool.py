@@ -36,6 +36,7 @@ class Candidate:
     memory_mib: int
     room: int
     load_ms: float
+    proves_mib: int = 0
 
 
 class Devices:
@@ -90,9 +91,8 @@ class Devices:
         load = worker.queued_ops / worker.gops / 1e6 + TASK_OVERHEAD_MS * len(worker.leases) + sum(proposed.values())
         if load >= tier.queue_ms:
             return None
-        return Candidate(
-            worker.id, worker.session, worker.address, tier, worker.gops, worker.memory_mib, room, load
-        )  # fmt: skip
+        memory, proves = worker.memory_mib, worker.proves_mib
+        return Candidate(worker.id, worker.session, worker.address, tier, worker.gops, memory, room, load, proves)
 
     def _settle(self, worker_id: str, place: str) -> None:
         before = self._place.get(worker_id, "")
@@ -138,11 +138,13 @@ class Pool:
     def free(self) -> bool:
         return bool(self._items)
 
-    def pick(self, barred_workers: set[str], barred_addresses: set[str]) -> Candidate | None:
-        """The least loaded of a few random devices that differ from those barred; None when no free one does."""
+    def pick(self, barred_workers: set[str], barred_addresses: set[str], proves_mib: int = 0) -> Candidate | None:
+        """The least loaded of a few random devices that differ from those barred, and give so much memory for proving;
+        None when no free one does."""
 
         def fits(c: Candidate) -> bool:
-            return c.id not in barred_workers and (self._same or c.address not in barred_addresses)
+            apart = c.id not in barred_workers and (self._same or c.address not in barred_addresses)
+            return apart and c.proves_mib >= proves_mib
 
         fitting = [c for c in self._sample() if fits(c)] or [c for c in self._items if fits(c)]
         if not fitting:

@@ -15,7 +15,7 @@ class WorkerState(msgspec.Struct):
     """gops: believed speed, learned from results; leases: live ones. absent_ms: when it was lost, 0 while present.
 
     strikes: times in a row that it let leases run out (reliability.py); late_ms: when it last did. lost: leases that it
-    came back without at its latest join, which nobody waits for.
+    came back without at its latest join, which nobody waits for. proves_mib: memory that it gives for proving.
     """
 
     id: str
@@ -39,6 +39,7 @@ class WorkerState(msgspec.Struct):
     strike_ms: int = 0
     late_ms: int = 0
     lost: list[str] = []
+    proves_mib: int = 0
 
 
 class LeaseState(msgspec.Struct, omit_defaults=True):

@@ -9,6 +9,7 @@ import msgspec
 
 from shardy_common import kinds, trust
 from shardy_common.log import Projection, Recorded, Table, gone
+from shardy_common.verifiers import TABLES as VERIFIER_TABLES
 from shardy_quorum.canary import Canary, Pace, Pacing
 from shardy_quorum.state import QuorumJob, QuorumTask
 from shardy_quorum.task import FILTERS, Quorum
@@ -20,8 +21,9 @@ TABLES = [
     Table("trust", {"worker": str, "body": bytes}),
     Table("canaries", {"job": str, "open": int, "body": bytes}, [["open"]]),
     Table("pace", {"id": int, "body": bytes}),
+    *VERIFIER_TABLES,
 ]
-VERSION = 4
+VERSION = 5
 _pack = msgspec.msgpack.Encoder(order="deterministic").encode
 _job = msgspec.msgpack.Decoder(QuorumJob).decode
 _task = msgspec.msgpack.Decoder(QuorumTask).decode
@@ -50,6 +52,7 @@ class QuorumCore:
 
     def load(self, projection: Projection) -> None:
         quorum = self.quorum
+        quorum.proofs.verifiers.load(projection)
         quorum.agents.recall = lambda worker: _one(projection, "SELECT agent FROM agents WHERE worker = ?", worker)
         quorum.book.records.recall = lambda worker: _record_of(projection, worker)
         quorum.agents.spilled = quorum.book.records.spilled = True
@@ -91,6 +94,7 @@ class QuorumCore:
                 for job in q.canaries.touched
             ],
             "pace": [(0, _pack(q.canaries.pace))] if q.canaries.pace_touched else [],
+            **q.proofs.verifiers.rows(),
         }
         q.canaries.pace_touched = False
         touched = (q.touched_jobs, q.touched_tasks, q.touched_agents, q.book.touched, q.canaries.touched)

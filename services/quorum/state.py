@@ -27,8 +27,9 @@ class QuorumTask(msgspec.Struct, omit_defaults=True):
     """seq: last sequence of the task's own events. asked: answers that make a lack of agreement a dispute.
 
     leases: worker by lease; votes: by lease; condemned: leases whose result was proven wrong; silenced: leases of
-    workers that were proven wrong elsewhere. lone: it was given to one worker on trust, and nobody else has it;
-    missed: a lease of it ended without an answer.
+    workers that were proven wrong elsewhere, or whose result will not be proved; unproven: leases for which something
+    came that is no proof; proved: the lease whose result is proved. lone: it was given to one worker on trust, and
+    nobody else has it; missed: a lease of it ended without an answer.
     """
 
     id: str
@@ -40,6 +41,8 @@ class QuorumTask(msgspec.Struct, omit_defaults=True):
     votes: dict[str, Vote] = {}
     condemned: list[str] = []
     silenced: list[str] = []
+    unproven: list[str] = []
+    proved: str = ""
     lone: bool = False
     missed: bool = False
 

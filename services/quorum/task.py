@@ -15,6 +15,7 @@ from shardy_common.shelf import Shelf
 from shardy_common.wire import events as ev
 from shardy_common.wire import subjects
 from shardy_quorum.canary import Canaries, Pacing
+from shardy_quorum.proved import Proofs
 from shardy_quorum.state import Examination, Findings, QuorumJob, QuorumTask, Vote
 from shardy_quorum.tally import Agreed, Disputed, verdict
 
@@ -31,6 +32,7 @@ class Quorum:
         self.agents: Shelf[str] = Shelf()
         self.book = trust.Book()
         self.canaries = Canaries(pacing or Pacing(), name)
+        self.proofs = Proofs()
         self.ready: dict[str, None] = {}
         self.busy: set[str] = set()  # decided or under examination, not read back yet
         self.touched_tasks: set[str] = set()
@@ -47,6 +49,8 @@ class Quorum:
         handler = _HANDLERS.get(type(event))
         if handler is not None:
             handler(self, event, recorded)
+        elif recorded.subject.startswith("verifier."):
+            self.proofs.verifiers.evolve(recorded)
 
     def _job_submitted(self, event: ev.JobSubmitted, recorded: Recorded) -> None:
         self.jobs[event.job] = QuorumJob(event.job, event.spec, recorded.trace)
@@ -171,6 +175,12 @@ class Quorum:
         self.touched_tasks.add(event.task)
         self.ready[event.task] = None
 
+    def _proof_judged(self, event: ev.ProofVerified | ev.ProofRejected, _recorded: Recorded) -> None:
+        task = self.tasks.get(event.task)
+        if task is not None and self.proofs.take(task, event):
+            self.touched_tasks.add(task.id)
+            self.ready[task.id] = None
+
     def _fraud_detected(self, event: ev.FraudDetected, _recorded: Recorded) -> None:
         task = self.tasks.get(event.task)
         if task is not None and event.lease not in task.condemned:
@@ -204,6 +214,7 @@ class Quorum:
         dropped = self.tasks.pop(task, None)
         if dropped is not None:
             self.dead_tasks.add(task)
+            self.proofs.forget(dropped)
             if dropped.lone:
                 self.book.release(task)
         self.ready.pop(task, None)
@@ -227,6 +238,12 @@ class Quorum:
             if job.spec.policy == "audit":
                 if standing:
                     self._examine(examinations, task, job, standing, "audit")
+                continue
+            if job.spec.policy == kinds.PROOF:
+                if task.proved in standing:
+                    appends.append(self._verified(task, job, standing, standing[task.proved], kinds.PROOF, 0))
+                elif suspects := self.proofs.suspects(task, standing):
+                    self._examine(examinations, task, job, suspects, "audit")
                 continue
             if task.lone:
                 if standing:
@@ -303,6 +320,12 @@ class Quorum:
         if canary is not None:
             # not proven wrong, and yet not what was computed here: bytes that are gone, or a fault of our own
             return out or self.canaries.cancel(task.job)
+        if job.spec.policy == kinds.PROOF:  # not proven wrong, so nobody is blamed; nor proved, so nothing is verified
+            self.proofs.examined |= self.proofs.suspects(task, standing).keys()
+            if not out:
+                self.busy.discard(task.id)
+                self.ready[task.id] = None
+            return out
         right = next((d for d in standing.values() if d in findings.right), None)
         if method == "recompute" and list(standing.values()).count(right or "") < job.spec.redundancy:
             right = None  # one recomputed segment proves the others wrong, but not the rest of this result right
@@ -388,7 +411,10 @@ _HANDLERS: dict[type | None, Callable[[Quorum, Any, Recorded], None]] = {
     ev.ResultSubmitted: Quorum._result_submitted,
     ev.ResultFailed: Quorum._result_failed,
     ev.CanaryPrepared: lambda quorum, event, recorded: quorum.canaries.prepared(event, recorded),
+    ev.ProofVerified: Quorum._proof_judged,
+    ev.ProofRejected: Quorum._proof_judged,
     ev.FraudDetected: Quorum._fraud_detected,
     ev.WorkerJoined: Quorum._worker_joined,
 }
 FILTERS = ["job.*.*", "task.*.*", "result.*.*", "fraud.detected.*", "worker.joined.*", "canary.prepared.*"]
+FILTERS += ["proof.verified.*", "proof.rejected.*", "verifier.*.*"]

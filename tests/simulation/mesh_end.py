@@ -43,7 +43,7 @@ def check_end(mesh: Mesh) -> None:
             verified = {task.id: task.digest for task in mesh.explainer.tasks.values() if task.ended == "verified"}
             check(told == verified, "the gossip-bridge knows other digests:", told, verified)
         elif isinstance(node, VerifierNode):
-            check_verifiers(node, node.core.registry)
+            check_verifiers(node, node.core.verifiers.registry)
 
 
 def check_replay(mesh: Mesh, node: Node) -> None:

@@ -24,7 +24,7 @@ from shardy_dlq import evidence, letters
 from shardy_gossip_bridge import directory
 from shardy_matchmaker import core as matchmaker_core
 from shardy_matchmaker import decide as matchmaker_decide
-from shardy_prover_verifier import registry
+from shardy_prover_verifier import fold as prover
 from shardy_quorum import core as quorum_core
 from shardy_quorum.state import Findings
 
@@ -352,10 +352,10 @@ class LettersNode(Node):
 
 
 class VerifierNode(Node):
-    kind, tables, version = "prover-verifier", registry.TABLES, registry.VERSION
+    kind, tables, version = "prover-verifier", prover.TABLES, prover.VERSION
 
     def make_core(self) -> Any:
-        return registry.Registry()
+        return prover.ProverCore()
 
 
 class GossipNode(Node):

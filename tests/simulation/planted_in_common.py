@@ -11,13 +11,13 @@ from shardy_common.log import Append, MemoryLog
 from shardy_common.service import FoldLoop
 from shardy_common.verifiers import Registry, VerifierFold, Version
 from shardy_gossip_bridge.directory import Directory
-from shardy_prover_verifier import registry
+from shardy_prover_verifier import fold
 
 
 @planted("prover-verifier/registry", "crash", seeds=400)
 def the_registry_is_not_loaded(patch: Patch) -> None:
     """After a restart no version is known that could move to grace."""
-    patch.setattr(registry.Registry, "load", lambda *_: None)
+    patch.setattr(fold.ProverCore, "load", lambda *_: None)
 
 
 @planted("common/verifiers", seeds=200)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,6 +64,22 @@ def devkeys(r1cs: Path, zkey: Path, vkey: Path, *more: str) -> subprocess.Comple
     )
     program = crate / "target" / "release" / "shardy-devkeys"
     return subprocess.run([program, r1cs, zkey, "--vkey", vkey, *more], capture_output=True, text=True, check=False)
+
+
+def circuit_files(m: int, k: int, n: int, out: Path, seed: str = "") -> Files:
+    """A circuit of circuits/, with development keys made from this seed (hex; each has others), in a folder to make.
+    Skips the test where circuits cannot be compiled. No witness."""
+    name = f"v2-{m}x{k}x{n}"
+    built = ROOT / "circuits/build" / name / f"{name}.r1cs"
+    command = [sys.executable, ROOT / "circuits/build.py", "--shapes", f"{m}x{k}x{n}", "--jobs", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=400, check=False)
+    if done.returncode:
+        pytest.skip(f"{name} cannot be compiled: {done.stderr[-500:]}")
+    out.mkdir(parents=True, exist_ok=True)
+    found = Files(built, out / f"{name}.zkey", out / "verification_key.json", out / "none.wtns")
+    made = devkeys(built, found.zkey, found.vkey, *(("--seed", seed.ljust(64, "0")) if seed else ()))
+    assert made.returncode == 0, made.stderr
+    return found
 
 
 def proof_json(proof: Proof) -> str:

@@ -23,7 +23,7 @@ from shardy_gateway import views
 from shardy_gossip_bridge import directory
 from shardy_matchmaker import core as matchmaker
 from shardy_matchmaker.decide import Matchmaker
-from shardy_prover_verifier import registry
+from shardy_prover_verifier import fold as prover
 from shardy_quorum import core as quorum
 
 PATIENCE_S = 60.0
@@ -42,7 +42,7 @@ SERVICES = {
     ),
     "quorum": Service(quorum.QuorumCore, quorum.TABLES, quorum.VERSION),
     "dlq": Service(letters.Letters, letters.TABLES, letters.VERSION),
-    "prover-verifier": Service(registry.Registry, registry.TABLES, registry.VERSION),
+    "prover-verifier": Service(prover.ProverCore, prover.TABLES, prover.VERSION),
     "gossip-bridge": Service(directory.Directory, directory.TABLES, directory.VERSION),
 }
 

@@ -15,7 +15,7 @@ from shardy_common import ids
 from shardy_common.carving import Cursor
 from shardy_common.wire import events as ev
 from shardy_common.wire import subjects
-from shardy_common.wire.job import JobSpec, Operand, Pre, Tile
+from shardy_common.wire.job import JobSpec, Operand, Pre, ProofPlan, Tile
 
 TOKENS = st.sampled_from(["j01h2", "12D3KooWx", "a_b-c", "Z"]) | st.text("abzAZ09_-", min_size=1, max_size=12)
 NUMBERS = st.integers(0, 2**53)
@@ -29,6 +29,7 @@ SPECS = st.builds(
     st.dictionaries(TOKENS, OPERANDS, max_size=2),
     pre=st.none() | PRES,
     task_rows=st.none() | NUMBERS,
+    proof=st.none() | st.builds(ProofPlan, TOKENS, NUMBERS),
 )
 BY_TYPE: dict[Any, st.SearchStrategy[Any]] = {
     str: TOKENS,
@@ -42,7 +43,8 @@ BY_TYPE: dict[Any, st.SearchStrategy[Any]] = {
     list[tuple[str, Tile]]: st.lists(
         st.tuples(TOKENS, st.builds(Tile, NUMBERS, NUMBERS, NUMBERS, NUMBERS)), max_size=3
     ),
-    ev.Probe: st.builds(ev.Probe, FLOATS, FLOATS, NUMBERS, TEXT, TEXT, TEXT, TEXT, FLOATS),
+    ev.Probe: st.builds(ev.Probe, FLOATS, FLOATS, NUMBERS, TEXT, TEXT, TEXT, TEXT, FLOATS, NUMBERS),
+    ev.ProverFiles | None: st.none() | st.builds(ev.ProverFiles, TOKENS, NUMBERS, NUMBERS, TOKENS, NUMBERS, NUMBERS),
     list[ev.Lease]: st.lists(st.builds(ev.Lease, TOKENS, TOKENS, TOKENS, NUMBERS), max_size=3),
     list[str]: st.lists(TOKENS, max_size=3),
     dict[str, str]: st.dictionaries(TOKENS, TEXT, max_size=3),

@@ -9,6 +9,7 @@ from typing import Any
 
 from shardy_client.worker import kinds
 from shardy_client.worker.cache import Key
+from shardy_client.worker.proving import Asked
 from shardy_common.wire import merkle
 
 
@@ -71,6 +72,13 @@ class Upload:
 
 
 @dataclass(slots=True, frozen=True)
+class Prove:
+    """Make the proofs that are asked for; answer with `proved` or `prove_failed`."""
+
+    asked: Asked
+
+
+@dataclass(slots=True, frozen=True)
 class Bye:
     """The gateway ends the session."""
 
@@ -79,7 +87,7 @@ class Bye:
     retry_s: float
 
 
-Instruction = Sign | RunProbe | Joined | Fetch | Upload | Bye
+Instruction = Sign | RunProbe | Joined | Fetch | Upload | Prove | Bye
 
 
 class Work:
@@ -147,6 +155,7 @@ class Counters:
     leases: int = 0
     computed: int = 0
     failed: int = 0
+    proofs: int = 0
     cancelled: int = 0
     expired: int = 0
     frames_out: int = 0

@@ -29,10 +29,12 @@ from shardy_client.worker.messages import (
     Joined,
     Phase,
     ProtocolError,
+    Prove,
     RunProbe,
     Sign,
     Upload,
 )
+from shardy_client.worker.proofdesk import ProofDesk
 from shardy_client.worker.state import WorkerState
 from shardy_client.worker.transfer import TransferError, Transfers
 from shardy_common.ids import worker_id
@@ -58,6 +60,7 @@ class NativeWorker:
     threads: products computed at the same time. memory_mib: most memory to use; None: half of what is free.
     computer: makes the object that computes, from backend and fallback (an experiment passes a subclass).
     device: one that was prepared before, for several workers in one process; then backend and computer are not used.
+    proves: whether it proves results where a job wants that.
     """
 
     def __init__(
@@ -72,6 +75,7 @@ class NativeWorker:
         memory_mib: int | None = None,
         computer: prepare.MakeComputer = Computer,
         device: prepare.Device | None = None,
+        proves: bool = True,
     ) -> None:
         if not 1 <= threads <= 256:
             raise InvalidInput(f"{threads} threads; 1 to 256 are possible")
@@ -87,12 +91,14 @@ class NativeWorker:
         self.state = WorkerState(self._identity.public, self._identity.sign_results, f"{AGENT} {name}".strip())
         self.device = device
         self.joined = asyncio.Event()
+        self._proves = proves
         self._stop = asyncio.Event()
         self._output = asyncio.Event()
         self._work = asyncio.Event()
         self._bye = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._transfers: Transfers | None = None
+        self._proving = ProofDesk(self.state, lambda: self._transfers, self._output)
         self._bye_seen: Bye | None = None
         self._heartbeat_s = 15.0
         self._crash: BaseException | None = None
@@ -140,6 +146,7 @@ class NativeWorker:
                 raise self._crash
         finally:
             await _cancel(*computing)
+            await self._proving.aclose()
             if self._transfers is not None:
                 await self._transfers.aclose()
             executor.shutdown(wait=True, cancel_futures=True)
@@ -276,6 +283,8 @@ class NativeWorker:
                 self._start(self._fetch(instruction))
             elif isinstance(instruction, Upload):
                 self._start(self._upload(instruction.lease))
+            elif isinstance(instruction, Prove):
+                self._proving.start(instruction.asked, self._ended)
             elif isinstance(instruction, Sign):
                 self.state.authenticated(self._identity.sign_join(instruction.nonce, instruction.session))
             elif isinstance(instruction, RunProbe):
@@ -319,6 +328,7 @@ class NativeWorker:
             "gpu": self.device.computer.backend.gpu,
             "engine": self.device.computer.backend.engine,
             "kernels": self.device.computer.backend.kernels,
+            "proves_mib": memory_mib // 2 if self._proves else 0,
         }
         # What fits: half for operands; the rest for prepared operands, results and the interpreter.
         self.state.cache.resize(max(32, memory_mib // 2) << 20)

@@ -7,7 +7,7 @@ the invariants; it is called at the end of every test.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from typing import Any
 
@@ -20,13 +20,16 @@ from shardy_client.worker.messages import (
     Joined,
     Phase,
     ProtocolError,
+    Prove,
     Result,
     RunProbe,
     Sign,
     Upload,
     Work,
 )
-from shardy_common import limits
+from shardy_client.worker.proving import Asked
+from shardy_common import ids, limits
+from shardy_common.proofs.parse import PROOF_BYTES
 from shardy_common.wire import frame, merkle
 
 VERSION = 2
@@ -34,6 +37,7 @@ CARRY_BYTES_MAX = limits.RESULT_INLINE_BYTES_MAX
 RESULTS_PER_FRAME_MAX = 512
 RESULT_FRAME_BYTES_MAX = 12 * 1024 * 1024
 HELD_IDS_MAX = 4096
+PROOFS_KEPT_MAX = 64  # until they are acknowledged; what is dropped is made again when it is asked for again
 
 
 _PHASES = {
@@ -43,6 +47,7 @@ _PHASES = {
     "lease": Phase.READY,
     "cancel": Phase.READY,
     "ack": Phase.READY,
+    "prove": Phase.READY,
     "heartbeat": Phase.READY,
     "bye": Phase.READY,
 }
@@ -71,6 +76,9 @@ class WorkerState(LeaseQueue):
         self._outbox: deque[Result] = deque()
         self._control: deque[dict[str, Any]] = deque()
         self._returns: list[dict[str, Any]] = []
+        self._proving: set[str] = set()
+        self._proofs: OrderedDict[str, tuple[bytes, dict[str, Any]]] = OrderedDict()  # made, not acknowledged yet
+        self._proofs_due: deque[str] = deque()
 
     # --- the connection -------------------------------------------------------------------------------------
 
@@ -94,6 +102,7 @@ class WorkerState(LeaseQueue):
         self._forget_fetches()
         for result in self._held.values():
             result.queued = False
+        self._proofs_due.clear()
 
     def received(self, header: dict[str, Any], segments: list[memoryview], now: float) -> list[Instruction]:
         """One frame of the gateway. ProtocolError when it is not one, or comes at the wrong moment."""
@@ -248,10 +257,38 @@ class WorkerState(LeaseQueue):
         # Outside a session it waits: a frame of another type is malformed during the handshake.
         (self._control.append if self.phase is Phase.READY else self._returns.append)(header)
 
+    # --- proofs ---------------------------------------------------------------------------------------------
+
+    def _on_prove(self, header: dict[str, Any], _: list[memoryview], __: float) -> list[Instruction]:
+        """Asked again after a reconnect, what was made is sent again."""
+        asked = Asked.of(header, ids.worker_id(self.public_key))
+        if asked.lease in self._proofs:
+            self._proofs_due.append(asked.lease)
+        elif asked.lease not in self._proving:
+            self._proving.add(asked.lease)
+            return [Prove(asked)]
+        return []
+
+    def proved(self, lease: str, proofs: bytes, ms: float, backend: str) -> None:
+        """The answer to `Prove`: 256 bytes for each tile."""
+        self._proving.discard(lease)
+        self.counters.proofs += len(proofs) // PROOF_BYTES
+        self._proofs[lease] = (proofs, {"t": "proof", "lease": lease, "s": 0, "ms": ms, "backend": backend})
+        while len(self._proofs) > PROOFS_KEPT_MAX:
+            self._proofs.popitem(last=False)
+        if self.phase is Phase.READY:
+            self._proofs_due.append(lease)
+
+    def prove_failed(self, lease: str, code: str, message: str) -> None:
+        """It cannot be made here."""
+        self._proving.discard(lease)
+        self._give_back(lease, code, message)
+
     def _on_ack(self, header: dict[str, Any], _: list[memoryview], __: float) -> list[Instruction]:
         outcomes, pop = self.counters.outcomes, self._held.pop
         for lease, outcome in header["acks"]:
-            pop(lease, None)
+            if pop(lease, None) is None:
+                self._proofs.pop(lease, None)
             outcomes[outcome] += 1
         return []
 
@@ -260,13 +297,18 @@ class WorkerState(LeaseQueue):
     @property
     def has_output(self) -> bool:
         """Whether `next_frame` would return one."""
-        return bool(self._control or self._outbox)
+        return bool(self._control or self._outbox or self._proofs_due)
 
     def next_frame(self) -> bytes | None:
         """The next frame to send, or None. Results that are ready together travel together, under one signature."""
         if self._control:
             self.counters.frames_out += 1
             return frame.encode(self._control.popleft())
+        while self._proofs_due:
+            proofs, header = self._proofs.get(self._proofs_due.popleft(), (b"", {}))
+            if proofs:
+                self.counters.frames_out += 1
+                return frame.encode(header, [proofs])
         headers: list[dict[str, Any]] = []
         leaves: list[bytes] = []
         segments: list[Any] = []

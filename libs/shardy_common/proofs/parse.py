@@ -30,6 +30,9 @@ G2 = tuple[tuple[int, int], tuple[int, int]]
 """((x.c0, x.c1), (y.c0, y.c1))."""
 
 
+PROOF_BYTES = 256
+
+
 @dataclass(frozen=True)
 class Proof:
     """A proof's three points, affine."""
@@ -41,6 +44,14 @@ class Proof:
     def wire(self) -> bytes:
         """256 bytes: A, B, C; each coordinate 32 bytes, big-endian, in the order of the JSON."""
         return g1_wire(self.a) + g2_wire(self.b) + g1_wire(self.c)
+
+
+def proof_of_wire(data: bytes) -> Proof:
+    """`Proof.wire` undone. ValueError for another length; whether the points lie on their curves is not looked at."""
+    if len(data) != PROOF_BYTES:
+        raise ValueError(f"a proof has {PROOF_BYTES} bytes, not {len(data)}")
+    ax, ay, bx0, bx1, by0, by1, cx, cy = (int.from_bytes(data[at : at + 32], "big") for at in range(0, PROOF_BYTES, 32))
+    return Proof((ax, ay), ((bx0, bx1), (by0, by1)), (cx, cy))
 
 
 @dataclass(frozen=True)

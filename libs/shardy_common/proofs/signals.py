@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from shardy_common.proofs.poseidon import P, poseidon, tree
+from shardy_common.proofs.poseidon import Hasher, P, poseidon, tree
 
 CONTEXT_TAG = b"shardy-task-ctx-v2\x00"
 CONTEXT_BYTES = 31  # the first bytes of a SHA-256: as a number always below P
@@ -193,21 +193,24 @@ def witness(circuit: Circuit, context: Context, a: bytes, b: bytes, c: bytes) ->
     )
 
 
-def input_commit(circuit: Circuit, context: Context, a: bytes, b: bytes) -> int:
-    """Poseidon(hA, hB): what a verifier that has the operands computes itself, without C."""
+def input_commit(circuit: Circuit, context: Context, a: bytes, b: bytes, hasher: Hasher = poseidon) -> int:
+    """Poseidon(hA, hB): what a verifier that has the operands computes itself, without C. hasher: another Poseidon."""
     _check_sizes(circuit, context, a, b)
-    return _input_commit(_packed_a(circuit, context.rows, context.k, a), _packed_b(circuit, context.cols, context.k, b))
+    packed_a = _packed_a(circuit, context.rows, context.k, a)
+    return _input_commit(packed_a, _packed_b(circuit, context.cols, context.k, b), hasher)
 
 
-def public_signals(circuit: Circuit, context: Context, a: bytes, b: bytes, c: bytes) -> Signals:
+def public_signals(
+    circuit: Circuit, context: Context, a: bytes, b: bytes, c: bytes, hasher: Hasher = poseidon
+) -> Signals:
     """All four, of A, B and C as `witness` takes them."""
-    return signals_of(witness(circuit, context, a, b, c))
+    return signals_of(witness(circuit, context, a, b, c), hasher)
 
 
-def signals_of(inputs: Witness) -> Signals:
+def signals_of(inputs: Witness, hasher: Hasher = poseidon) -> Signals:
     """What the circuit makes public when these are its inputs."""
-    digest = poseidon((tree([value for row in inputs.c for value in row]), inputs.length))
-    return Signals(inputs.context, inputs.length, _input_commit(inputs.a, inputs.b), digest)
+    digest = hasher((tree([value for row in inputs.c for value in row], hasher), inputs.length))
+    return Signals(inputs.context, inputs.length, _input_commit(inputs.a, inputs.b, hasher), digest)
 
 
 def _check_sizes(circuit: Circuit, context: Context, a: bytes, b: bytes) -> None:
@@ -230,5 +233,5 @@ def _packed_b(circuit: Circuit, cols: int, k: int, b: bytes) -> list[int]:
     return packed_bytes(filled.ljust(circuit.n * circuit.k, b"\0"))
 
 
-def _input_commit(a: list[list[int]], b: list[int]) -> int:
-    return poseidon((tree([value for row in a for value in row]), tree(b)))
+def _input_commit(a: list[list[int]], b: list[int], hasher: Hasher) -> int:
+    return hasher((tree([value for row in a for value in row], hasher), tree(b, hasher)))

@@ -38,13 +38,15 @@ class VerifierFold:
             self.registry.keep(_version(body))
         self.registry.seqs = dict(projection.rows("SELECT circuit, seq FROM verifier_circuits"))
 
-    def evolve(self, recorded: Recorded) -> None:
+    def evolve(self, recorded: Recorded) -> set[str]:
+        """The versions that changed."""
         event, registry = recorded.event, self.registry
         changed = registry.evolve(recorded)
         self._touched |= changed
         self._circuits.add(recorded.subject.rpartition(".")[2])
         if isinstance(event, ev.VerifierRegistered) and event.vk and changed:
             self._keys[event.version] = event.vk
+        return changed
 
     def rows(self) -> dict[str, list[Sequence[Any]]]:
         versions = [self.registry.versions[name] for name in sorted(self._touched)]

@@ -43,6 +43,7 @@ class Period(msgspec.Struct, frozen=True, array_like=True):
 class Version(msgspec.Struct, frozen=True):
     """shape: m, k, n. keyed: its key stands in the log. seq, at_ms: of its registration. active_ms: when it last became
     active. successor, why: of its revocation. periods: by time; those whose grace ran out are left out, but the last.
+    files: what workers prove with.
     """
 
     version: str
@@ -60,6 +61,7 @@ class Version(msgspec.Struct, frozen=True):
     revoked_ms: int = 0
     successor: str = ""
     why: str = ""
+    files: ev.ProverFiles | None = None
 
     @property
     def active(self) -> bool:
@@ -177,7 +179,7 @@ class Registry:
             ):
                 return set()
         known = (event.version, event.circuit, event.shape, event.vk_hash, keyed, event.dev, event.by, seq, at_ms)
-        self.keep(Version(*known))
+        self.keep(Version(*known, files=event.files))
         return {event.version}
 
     def _rotated(self, event: ev.VerifierRotated, seq: int, at_ms: int) -> set[str]:

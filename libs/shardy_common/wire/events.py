@@ -21,6 +21,7 @@ from shardy_common.wire.mesh_events import (
     KeyRevoked,
     MeshKeyed,
     Probe,
+    ProverFiles,
     VerifierRegistered,
     VerifierRevoked,
     VerifierRotated,
@@ -28,6 +29,7 @@ from shardy_common.wire.mesh_events import (
     WorkerLeft,
     WorkerTiered,
 )
+from shardy_common.wire.proof_events import ProofChallenged, ProofRejected, ProofSubmitted, ProofVerified
 from shardy_common.wire.work_events import (
     Answered,
     CanaryPrepared,
@@ -73,6 +75,11 @@ __all__ = [
     "Lease",
     "MeshKeyed",
     "Probe",
+    "ProofChallenged",
+    "ProofRejected",
+    "ProofSubmitted",
+    "ProofVerified",
+    "ProverFiles",
     "ResultFailed",
     "ResultSubmitted",
     "ResultsSubmitted",
@@ -109,6 +116,10 @@ AnyEvent = (
     | ResultsSubmitted
     | ResultFailed
     | FraudDetected
+    | ProofChallenged
+    | ProofSubmitted
+    | ProofVerified
+    | ProofRejected
     | WorkerJoined
     | WorkerTiered
     | WorkerLeft

@@ -26,6 +26,14 @@ class Pre(msgspec.Struct, frozen=True):
     warm_rows: int = 0
 
 
+class ProofPlan(msgspec.Struct, frozen=True):
+    """For policy `proof`. circuit: in which products are proved, by name; tiles: how many of a task's tiles are proved,
+    drawn after its result stands in the log (docs/proofs.md)."""
+
+    circuit: str
+    tiles: int
+
+
 class JobSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     """kind: a name in shardy_common.kinds; operands: by the kind's own names (a and b, or x)."""
 
@@ -37,6 +45,7 @@ class JobSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     label: str = ""
     pre: Pre | None = None
     task_rows: int | None = None
+    proof: ProofPlan | None = None
 
 
 class Tile(msgspec.Struct, frozen=True, array_like=True):

@@ -8,7 +8,8 @@ from shardy_common.wire.event_base import Event, KeyEvent, LetterEvent, Verifier
 
 
 class Probe(msgspec.Struct, frozen=True):
-    """What a worker claimed and the gateway's own timing. gops in 10⁹ operations a second, memory in MiB."""
+    """What a worker claimed and the gateway's own timing. gops in 10⁹ operations a second, memory in MiB; proves_mib:
+    of it what the worker gives for proving, 0 where it proves nothing."""
 
     gops: float
     ms: float
@@ -18,6 +19,7 @@ class Probe(msgspec.Struct, frozen=True):
     engine: str = ""
     kernels: str = ""
     gateway_ms: float = 0.0
+    proves_mib: int = 0
 
 
 class WorkerJoined(WorkerEvent, frozen=True, tag="worker.joined/1"):
@@ -60,12 +62,24 @@ class GatewayStarted(Event, frozen=True, tag="gateway.started/1"):
         return self.gateway
 
 
+class ProverFiles(msgspec.Struct, frozen=True):
+    """What a prover needs, as gzip in the blob store: digests (hex BLAKE3) and sizes in bytes, packed and unpacked."""
+
+    zkey: str
+    zkey_bytes: int
+    zkey_unpacked: int
+    r1cs: str
+    r1cs_bytes: int
+    r1cs_unpacked: int
+
+
 class VerifierRegistered(VerifierEvent, frozen=True, tag="verifier.registered/2"):
     """A verification key is known from here on, and not yet active. shape: m, k, n of the product that it proves.
 
     vk: canonical JSON text (verifiers/keys.py), 8 KiB at most; vk_hash: its BLAKE3 in hex. dev: made from randomness
     that somebody knows, so accepted in development only. vk is empty where version 1 of this event told of a digest
-    alone: such a version is known, and can never be active.
+    alone: such a version is known, and can never be active. files: what workers prove with; without them the version
+    is for proofs that are made elsewhere.
     """
 
     name = "verifier.registered"
@@ -75,6 +89,7 @@ class VerifierRegistered(VerifierEvent, frozen=True, tag="verifier.registered/2"
     vk_hash: str
     dev: bool
     by: str
+    files: ProverFiles | None = None
 
 
 class VerifierRotated(VerifierEvent, frozen=True, tag="verifier.rotated/1"):

@@ -125,7 +125,7 @@ class TaskDisputed(TaskEvent, frozen=True, tag="task.disputed/1"):
 
 class TaskVerified(TaskEvent, frozen=True, tag="task.verified/1"):
     """The verdict. workers: whose results had this digest. method: quorum | audit | arbitration | trust |
-    canary.
+    canary | proof.
 
     rounds: Freivalds rounds made (0: none); ops: integer operations that the task took, for credit.
     """

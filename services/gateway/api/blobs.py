@@ -16,6 +16,7 @@ from shardy_common.errors import Refused, Transient
 from shardy_gateway.api.common import (
     Caller,
     announced,
+    anybody,
     charge_upload,
     state_of,
     store_takes,
@@ -28,10 +29,11 @@ from shardy_gateway.visitors import seen_by
 
 router = APIRouter()
 Submitter = Annotated[Caller, Depends(submitter)]
+Storer = Annotated[Caller, Depends(anybody)]  # operators store files of circuits
 
 
 @router.head("/v1/blobs/{digest}", tags=["blobs"])
-async def head_blob(request: Request, digest: str, _who: Submitter) -> Response:
+async def head_blob(request: Request, digest: str, _who: Storer) -> Response:
     """Whether a blob is stored, and how long it is."""
     size = state_of(request).blobs.size(digest_of(digest))
     if size is None:
@@ -40,7 +42,7 @@ async def head_blob(request: Request, digest: str, _who: Submitter) -> Response:
 
 
 @router.put("/v1/blobs/{digest}", tags=["blobs"])
-async def put_blob(request: Request, digest: str, who: Submitter) -> JSONResponse:
+async def put_blob(request: Request, digest: str, who: Storer) -> JSONResponse:
     """Store the body under its BLAKE3. 201, or 200 when it was there already."""
     blobs = state_of(request).blobs
     size = blobs.size(digest_of(digest))

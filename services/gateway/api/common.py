@@ -47,6 +47,11 @@ def submitter(request: Request) -> Caller:
     return caller(request, SUBMIT)
 
 
+def anybody(request: Request) -> Caller:
+    """Whoever has a key."""
+    return caller(request)
+
+
 def operator(request: Request) -> Caller:
     return caller(request, OPERATE)
 

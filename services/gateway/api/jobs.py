@@ -20,7 +20,7 @@ from shardy_common.log import Append, Appended
 from shardy_common.tracing import child_traceparent
 from shardy_common.wire import events as ev
 from shardy_common.wire import frame, subjects
-from shardy_gateway import idempotency, jobs, lookups
+from shardy_gateway import idempotency, jobs, lookups, proving
 from shardy_gateway.api.common import (
     OPERATE,
     SUBMIT,
@@ -73,6 +73,7 @@ async def submit(
     body = idempotency.body_of(spec) if idem else ""
     if known is None:
         jobs.check_blobs(spec, state.blobs)
+        spec = proving.planned(spec, state.views.verifiers.registry)
         event = ev.JobSubmitted(ids.new_job_id(), spec, who.owner, idem, body)
         known = await _record(state, event, child_traceparent(traceparent))
         if known.job == event.job:

@@ -13,7 +13,7 @@ from shardy_common import limits
 from shardy_common.blobs.uploads import LengthDiffers, Partial, TooManyUploads, WrongOffset
 from shardy_common.errors import Refused, Transient
 from shardy_gateway.api.blobs import digest_of
-from shardy_gateway.api.common import Caller, announced, charge_upload, state_of, store_takes, submitter, too_large
+from shardy_gateway.api.common import Caller, announced, anybody, charge_upload, state_of, store_takes, too_large
 
 router = APIRouter()
 PIECE_BYTES = 4 << 20  # gathered before a write, which is made in a thread
@@ -22,7 +22,7 @@ Length = Annotated[int, Header(ge=0, description="of the whole blob")]
 
 
 @router.head("/v1/uploads/{digest}", tags=["uploads"])
-async def upload_stands(request: Request, digest: str, who: Annotated[Caller, Depends(submitter)]) -> Response:
+async def upload_stands(request: Request, digest: str, who: Annotated[Caller, Depends(anybody)]) -> Response:
     """Where a partial upload stands: go on at `Upload-Offset`. `Upload-Complete: ?1` if the blob is stored."""
     state = state_of(request)
     size = state.blobs.size(digest_of(digest))
@@ -40,7 +40,7 @@ async def upload_stands(request: Request, digest: str, who: Annotated[Caller, De
 async def upload_piece(
     request: Request,
     digest: str,
-    who: Annotated[Caller, Depends(submitter)],
+    who: Annotated[Caller, Depends(anybody)],
     upload_offset: Offset,
     upload_length: Length,
 ) -> Response:
@@ -93,7 +93,7 @@ async def upload_piece(
 
 
 @router.delete("/v1/uploads/{digest}", tags=["uploads"], status_code=204)
-async def drop_upload(request: Request, digest: str, who: Annotated[Caller, Depends(submitter)]) -> Response:
+async def drop_upload(request: Request, digest: str, who: Annotated[Caller, Depends(anybody)]) -> Response:
     """Drop a partial upload. A blob that is stored stays."""
     if not await asyncio.to_thread(state_of(request).uploads.drop, who.owner, digest_of(digest)):
         raise Refused("there is no partial upload of this digest", status=404, title="No such upload")

@@ -13,16 +13,18 @@ from shardy_common import ids
 from shardy_common.errors import Refused, Transient
 from shardy_common.log import Appended
 from shardy_common.proofs.parse import parse_vkey
+from shardy_common.proofs.signals import Circuit
 from shardy_common.verifiers import GRACE_MS_MAX, Registry, Version, checked_key
 from shardy_common.wire import events as ev
 from shardy_gateway.api.common import Caller, only, operator, read_json, state_of
 from shardy_gateway.state import GatewayState
-from shardy_gateway.verifier_rules import decide_register, decide_revoke, decide_rotate
+from shardy_gateway.verifier_rules import decide_register, decide_revoke, decide_rotate, text_of
 from shardy_gateway.verifiers import Event, append_of, listed, shown
 
 router = APIRouter()
 BODY_BYTES_MAX = 64 * 1024
 GRACE_S = 600
+UNPACKED_MAX = 1 << 30
 _TRIES = 20
 Decide = Callable[[Registry], Event | None]
 
@@ -63,7 +65,7 @@ async def register_verifier(request: Request, who: Annotated[Caller, Depends(ope
     """Register a verification key as a version of a circuit. It is active once it is rotated to."""
     state = state_of(request)
     body = await read_json(request, BODY_BYTES_MAX)
-    only(body, "circuit", "version", "shape", "vk", "dev")
+    only(body, "circuit", "version", "shape", "vk", "dev", "files")
     circuit, version, shape = _text(body, "circuit"), _text(body, "version"), body.get("shape")
     if not isinstance(shape, list) or len(shape) != 3 or any(type(side) is not int for side in shape):
         raise Refused("shape is a list of three whole numbers: m, k, n")
@@ -76,9 +78,10 @@ async def register_verifier(request: Request, who: Annotated[Caller, Depends(ope
     except ValueError as error:
         raise Refused(f"vk: {error}") from None
     key, (m, k, n), development = key._replace(dev=key.dev or dev), shape, state.settings.development
+    files = _files(state, body["files"], circuit, (m, k, n)) if body.get("files") is not None else None
 
     def decide(registry: Registry) -> Event | None:
-        return decide_register(registry, circuit, version, (m, k, n), key, who.key, development)
+        return decide_register(registry, circuit, version, (m, k, n), key, who.key, development, files)
 
     event = await _change(state, decide)
     return JSONResponse(_shown(state, version), 200 if event is None else 201)
@@ -130,6 +133,36 @@ def _points_checked(vk: str) -> None:
     from shardy_common.proofs.verifier import Verifier  # only here: a gateway starts without it
 
     Verifier().add_key(parse_vkey(vk.encode()))
+
+
+def _files(state: GatewayState, files: Any, circuit: str, shape: tuple[int, int, int]) -> ev.ProverFiles:
+    """What workers prove with: gzip files in the store. Workers pack their inputs by the circuit's name."""
+    try:
+        named = Circuit.named(circuit)
+    except ValueError:
+        named = None
+    if named is None or (named.m, named.k, named.n) != shape:
+        wanted = f"v2-{text_of(shape)}"
+        raise Refused(f"workers prove in circuits named by their shape: with files this one is called {wanted}")
+    if not isinstance(files, dict) or set(files) != {"zkey", "r1cs"}:
+        raise Refused("files has zkey and r1cs, each with digest and unpacked")
+    found: list[str | int] = []
+    for name in ("zkey", "r1cs"):
+        file = files[name]
+        digest = file.get("digest") if isinstance(file, dict) else None
+        unpacked = file.get("unpacked") if isinstance(file, dict) else None
+        if not isinstance(digest, str) or not ids.is_digest(digest):
+            raise Refused(f"files.{name}.digest is 64 lower-case hex digits: the BLAKE3 of the packed file")
+        if type(unpacked) is not int or not 0 < unpacked <= UNPACKED_MAX:
+            raise Refused(f"files.{name}.unpacked is the file's bytes before packing, at most {UNPACKED_MAX}")
+        size = state.blobs.size(digest)
+        if size is None:
+            raise Refused(f"files.{name}: no such blob is stored; PUT it to /v1/blobs/{{digest}} first", status=409,
+                          title="Missing blob")  # fmt: skip
+        if state.blobs.read(digest, 0, 2) != b"\x1f\x8b":
+            raise Refused(f"files.{name} is stored, and is no gzip file")
+        found += [digest, size, unpacked]
+    return ev.ProverFiles(*found)  # type: ignore[arg-type]
 
 
 async def _change(state: GatewayState, decide: Decide) -> Event | None:
