@@ -167,7 +167,7 @@ class Quorum:
         task = self.tasks.get(event.task)
         if task is None or task.leases.get(event.lease) != event.worker or event.lease in task.votes:
             return
-        if any(vote.worker == event.worker for vote in task.votes.values()):
+        if any(vote.worker == event.worker and lease not in task.silenced for lease, vote in task.votes.items()):
             return  # one voice per worker, however many leases of the task it had
         if self.book.convicted(event.worker):
             return  # and none once it was proven wrong

@@ -196,7 +196,9 @@ async def test_ten_rotations_while_proofs_stream_in(mesh: Proved, crew: Workers,
 
     async with contextlib.AsyncExitStack() as held:
         keys, urls = (mesh.stack.api_key, mesh.stack.operator_key), mesh.stack.urls
-        requesters, operators = ([await held.enter_async_context(AsyncMesh(url, key)) for url in urls] for key in keys)
+        requesters, operators = [
+            [await held.enter_async_context(AsyncMesh(url, key)) for url in urls] for key in keys
+        ]
         async with asyncio.TaskGroup() as group:
             for requester in requesters:
                 group.create_task(work(requester))
