@@ -79,6 +79,12 @@ def verify(
         ),
     ] = None,
     b_layout: Annotated[str, typer.Option(help="As in matmul.", autocompletion=complete.among(("kn", "nk")))] = "kn",
+    pure: Annotated[
+        bool,
+        typer.Option(
+            "--pure", help="Check proofs by py_ecc, in Python alone: half a second each, and nothing compiled between."
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Check a receipt without the mesh: its signatures, its logic, and the arrays that you have.
@@ -86,8 +92,8 @@ def verify(
     Verified (exit code 0) needs the mesh's key from somewhere that you trust: a receipt names its key itself, and
     anybody can sign one with a key of his own. A matrix of another product, or one wrong byte in it, is named.
 
-    JSON: verified, problems, vouched, type, mesh, job, key, tasks, ops, workers, methods, signed, unsigned, arrays
-    (null, or problems, differing, tiles, operands).
+    JSON: verified, problems, vouched, type, mesh, job, key, tasks, ops, workers, methods, signed, unsigned, proofs,
+    development, arrays (null, or problems, differing, tiles, operands, proofs).
 
     Example: shardy verify RECEIPT.json --a A.npy --b B.npy --c C.npy
     """
@@ -101,7 +107,7 @@ def verify(
         raise InvalidInput(f"cannot read {receipt}: {error.strerror}") from None
     arrays = _arrays(a, b, b_layout, c, part)
     keys = trusted_keys(mesh_key)
-    report = receipts.check(data, mesh_keys=keys)
+    report = receipts.check(data, mesh_keys=keys, verify_proof=_pure() if pure else None)
     compared = None
     if arrays and not report.problems:
         compared = receipts.check_arrays(receipts.load(data), arrays)
@@ -114,9 +120,27 @@ def verify(
         raise typer.Exit(1)
 
 
+def _pure() -> Any:
+    try:
+        import py_ecc  # noqa: F401
+    except ImportError:
+        raise InvalidInput("--pure needs py_ecc: pip install py_ecc") from None
+    from shardy_common.proofs.pure import verify as by_py_ecc
+
+    return by_py_ecc
+
+
 def _map(report: Any) -> dict[str, Any]:
     values = {field.name: getattr(report, field.name) for field in fields(report)}
     return {name: dict(value) if isinstance(value, Counter) else value for name, value in values.items()}
+
+
+def _proofs(report: Any) -> str:
+    if not report.proofs:
+        return ""
+    return f"{report.proofs} hold" + (
+        ", under a DEVELOPMENT key: anybody can forge those" if report.development else ""
+    )
 
 
 def _show(report: Any, compared: Any, keys: set[str] | None) -> None:
@@ -126,6 +150,7 @@ def _show(report: Any, compared: Any, keys: set[str] | None) -> None:
         ("tasks", f"{report.tasks}: {methods}" if report.tasks else ""),
         ("workers", f"{len(report.workers)}" if report.workers else ""),
         ("answers", f"{report.signed} signed by their workers, {report.unsigned} not" if report.workers else ""),
+        ("proofs", _proofs(report)),
         ("operations", number(report.ops) if report.ops else ""),
         ("signed by", report.key),
     )

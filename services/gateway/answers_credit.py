@@ -17,11 +17,13 @@ class Signature(Strict):
 
 
 class Receipt(Strict):
-    """docs/receipts.md says what a statement holds. tasks: the statements of all tasks, in a job's receipt."""
+    """docs/receipts.md says what a statement holds. tasks: the statements of all tasks, in a job's receipt. keys: the
+    verification keys of its proofs, as canonical text by hash."""
 
     statement: dict[str, Any]
     signature: Signature
     tasks: list[dict[str, Any]] | UnsetType = UNSET
+    keys: dict[str, str] | UnsetType = UNSET
 
 
 class CreditSum(Strict):

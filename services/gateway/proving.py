@@ -71,7 +71,7 @@ class Proofs(SideFold):
 
     tables = [
         Table("challenges", {"task": str, "body": bytes}),  # that wait for an answer
-        Table("proofs", {"task": str, "lease": str, "body": bytes}),
+        Table("proofs", {"task": str, "job": str, "version": str, "body": bytes}, [["job", "version"]]),
     ]
     filters = (
         "proof.*.*",
@@ -82,8 +82,9 @@ class Proofs(SideFold):
         "job.cancelled.*",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, registry: Registry) -> None:
         super().__init__()
+        self.registry = registry
         self.open: dict[str, ev.ProofChallenged] = {}  # by task
         self._of_job: dict[str, set[str]] = {}
         self._touched: set[str] = set()
@@ -102,7 +103,9 @@ class Proofs(SideFold):
             known = self.open.get(event.task)
             if known is not None and (known.lease, known.worker) == (event.lease, event.worker):
                 self._end(event.task)
-            if isinstance(event, ev.ProofVerified):
+            version = self.registry.versions.get(event.version) if isinstance(event, ev.ProofVerified) else None
+            if version is not None and not version.revoked_seq:  # void behind a revocation, as in every fold
+                assert isinstance(event, ev.ProofVerified)
                 self._proved[event.task] = event
         elif isinstance(event, (ev.TaskVerified, ev.TaskUnresolved)):
             self._end(event.task)
@@ -128,7 +131,7 @@ class Proofs(SideFold):
         rows: dict[str, list[Sequence[Any]]] = {
             "challenges": [(t, _pack(self.open[t])) for t in sorted(self._touched) if t in self.open],
             gone("challenges"): [(t,) for t in sorted(self._touched) if t not in self.open],
-            "proofs": [(t, event.lease, _pack(event)) for t, event in self._proved.items()],
+            "proofs": [(t, event.job, event.version, _pack(event)) for t, event in self._proved.items()],
         }
         self._touched, self._proved = set(), {}
         return {table: found for table, found in rows.items() if found}
@@ -136,6 +139,10 @@ class Proofs(SideFold):
     def asked_of(self, worker: str) -> list[ev.ProofChallenged]:
         """Open challenges of a worker."""
         return [event for event in self.open.values() if event.worker == worker]
+
+    def versions_in(self, job: str) -> list[str]:
+        """Versions under which results of a job are proved."""
+        return [v for (v,) in self.read("SELECT DISTINCT version FROM proofs WHERE job = ? ORDER BY version", (job,))]
 
     def of_task(self, task: str) -> ev.ProofVerified | None:
         rows = self.read("SELECT body FROM proofs WHERE task = ?", (task,))

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any
 
 import msgspec
 
+from shardy_common import kinds
 from shardy_common.blobs import DirectoryStore, MissingBlob
 from shardy_common.errors import Refused, Transient
 from shardy_common.receipts import (
@@ -25,6 +26,7 @@ from shardy_common.receipts import (
     task_leaf,
     task_statement,
 )
+from shardy_common.receipts.proofs import Proved, proved_of
 from shardy_common.wire import merkle
 from shardy_gateway.shapes import JobView, TaskView
 from shardy_gateway.views import Views
@@ -64,7 +66,8 @@ class Receipts:
                 title="No receipt",
             )
         (statement,) = self._task_statements(job, [task])
-        return canonical({"statement": statement, "signature": signer.sign(statement)})
+        keys = self._keys([statement])
+        return canonical({"statement": statement, "signature": signer.sign(statement)} | keys)
 
     async def of_job(self, job: JobView) -> tuple[bytes, AsyncIterator[bytes]]:
         """What identifies the receipt (statement and signature), and its bytes in blocks."""
@@ -117,8 +120,10 @@ class Receipts:
         )
 
     async def _blocks(self, job: JobView, head: bytes, count: int) -> AsyncIterator[bytes]:
-        """The whole receipt in canonical form: `tasks` is the last of its keys."""
-        yield head[:-1] + b',"tasks":['
+        """The whole receipt in canonical form: `tasks` is the last of its keys, and `keys` the first."""
+        versions = self._views().proofs.versions_in(job.id)
+        keys = canonical(self._texts(versions))
+        yield (b'{"keys":' + keys + b"," + head[1:-1] if versions else head[:-1]) + b',"tasks":['
         sent = 0
         async for tasks in self._pages(job):
             statements = self._task_statements(job, tasks)
@@ -176,9 +181,30 @@ class Receipts:
                     workers=credited,
                     verified_ms=task.verified_ms,
                     seq=task.seq,
+                    proved=self._proved(task) if task.method == kinds.PROOF else None,
                 )
             )
         return out
+
+    def _proved(self, task: TaskView) -> Proved:
+        event = self._views().proofs.of_task(task.id)
+        try:
+            if event is None:
+                raise ValueError("the log does not hold its proof")
+            return proved_of(event, self._blobs.read(event.statements), self._blobs.read(event.proofs))
+        except (MissingBlob, ValueError, msgspec.MsgspecError) as error:
+            raise Refused(
+                f"the proof of task {task.id} is no longer there: {error}", status=410, title="Evidence gone"
+            ) from None
+
+    def _keys(self, statements: list[dict[str, Any]]) -> dict[str, Any]:
+        """The verification keys that the statements name: nothing where they name none."""
+        versions = {s["proof"]["version"] for s in statements if s["proof"] is not None}
+        return {"keys": self._texts(versions)} if versions else {}
+
+    def _texts(self, versions: Iterable[str]) -> dict[str, str]:
+        verifiers = self._views().verifiers
+        return {verifiers.registry.versions[version].vk_hash: verifiers.key_of(version) for version in versions}
 
     def _place(self, task: TaskView, lease: str, batch: bytes, index: int) -> tuple[int, int, list[str]]:
         """index, count and audit path of a result in its frame."""

@@ -73,7 +73,8 @@ class Views:
         self.letters, self.answers, self.ledger, self.mesh_keys = Letters(), Answers(self.tasks), Ledger(), MeshKeys()
         self._frauds_in: dict[str, int] = {}  # by job, for jobs that go on after their end
         self.reputations = Reputations(lambda task: self.tasks[task].leases if task in self.tasks else {})
-        self.keyring, self.idempotency, self.verifiers, self.proofs = Keyring(), Idempotency(), Verifiers(), Proofs()
+        self.keyring, self.idempotency, self.verifiers = Keyring(), Idempotency(), Verifiers()
+        self.proofs = Proofs(self.verifiers.registry)
         self.sides: tuple[SideFold, ...] = (  # in the order of SIDES
             self.letters,
             self.answers,

@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -25,6 +27,7 @@ from shardy_common.log import Recorded
 from shardy_common.proofs import pure
 from shardy_common.proofs.parse import parse_vkey, proof_of_wire
 from shardy_common.proofs.statement import Statement, Terms, drawn, publics_of
+from shardy_common.receipts import check, check_arrays
 from shardy_common.stack import Stack
 from shardy_common.wire import events as ev
 
@@ -110,6 +113,41 @@ async def test_every_tile_that_was_drawn_is_proved_to_anybody(
         assert not pure.verify(vkey, proof, publics)
     blobs.close()
     await check_log(mesh.stack, job.id)
+    async with client(mesh.stack) as requester:
+        receipt = await requester.receipt(job.id)
+    arrays = {"a": a, "b": np.ascontiguousarray(b.T), "c": product(a, b)}
+    checked(receipt, mesh.stack.mesh_key, arrays, len(proved) * 4)
+
+
+def checked(receipt: dict[str, Any], mesh_key: str, arrays: dict[str, Any], proofs: int) -> None:
+    """The receipt holds, by compiled code and by py_ecc; and any change of what is proved is found."""
+    report = check(receipt, mesh_keys=[mesh_key])
+    assert (report.problems, report.vouched, report.proofs, report.development) == ([], True, proofs, True)
+    assert check(receipt, mesh_keys=[mesh_key], verify_proof=pure.verify).ok
+    found = check_arrays(receipt, arrays)
+    assert (found.problems, found.proofs) == ([], proofs)
+    other = dict(arrays, b=arrays["b"][::-1].copy())
+    assert not check_arrays(receipt, other).ok
+
+    def problems(change: Callable[[dict[str, Any]], object]) -> str:
+        changed = copy.deepcopy(receipt)
+        change(changed)
+        return " ".join(check(changed, mesh_keys=[mesh_key]).problems)
+
+    first = receipt["tasks"][0]["proof"]
+    somebody = "12D3KooWGRUfH5eCWqx9m5wSZgY6sKvzDcBcBBzd9QaiwLkF4e4n"
+    for what, change in {
+        "does not hold": lambda r: r["tasks"][0]["proof"]["proofs"][0].update(input_commit="1"),
+        "of tile": lambda r: r["tasks"][0]["proof"]["proofs"][1].update(proof=first["proofs"][0]["proof"]),
+        "not prove just the tiles": lambda r: r["tasks"][0]["proof"].update(nonce="00" * 32),
+        "does not bring the verification key": lambda r: r["tasks"][0]["proof"].update(vk_hash="00" * 32),
+        "none of those credited": lambda r: r["tasks"][0]["proof"].update(lease="j-0-0-1-0"),
+        "without a proof": lambda r: r["tasks"][0].update(proof=None),
+        "is another peer's": lambda r: r["tasks"][0]["workers"][0].update(worker=somebody),
+        "is no receipt": lambda r: r.update(keys={"x": 1}),
+    }.items():
+        assert what in problems(change), what
+    assert "does not bring" in problems(lambda r: r.pop("keys"))
 
 
 async def test_whoever_lies_is_found_by_its_proof_and_named_by_the_bytes(
@@ -196,9 +234,7 @@ async def test_ten_rotations_while_proofs_stream_in(mesh: Proved, crew: Workers,
 
     async with contextlib.AsyncExitStack() as held:
         keys, urls = (mesh.stack.api_key, mesh.stack.operator_key), mesh.stack.urls
-        requesters, operators = [
-            [await held.enter_async_context(AsyncMesh(url, key)) for url in urls] for key in keys
-        ]
+        requesters, operators = [[await held.enter_async_context(AsyncMesh(url, key)) for url in urls] for key in keys]
         async with asyncio.TaskGroup() as group:
             for requester in requesters:
                 group.create_task(work(requester))

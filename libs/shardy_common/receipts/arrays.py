@@ -11,6 +11,8 @@ import numpy as np
 from blake3 import blake3
 from numpy.typing import NDArray
 
+from shardy_common.proofs.signals import Circuit, Context, public_signals
+from shardy_common.proofs.statement import grid_of
 from shardy_common.receipts.statements import JobStatement, TaskStatement
 
 _DTYPES = {"int8": "i1", "float32": "<f4", "int32": "<i4"}
@@ -20,12 +22,14 @@ DIFFERING_MAX = 100
 @dataclass
 class ArrayReport:
     """ok: every array given is what the receipt is about. differing: tasks (id and tile) whose bytes are others, the
-    first hundred; tiles: how many were compared; operands: names of those that were compared."""
+    first hundred; tiles: how many were compared; operands: names of those that were compared. proofs: whose public
+    signals were computed again from these arrays."""
 
     problems: list[str] = field(default_factory=list)
     differing: list[tuple[str, list[int]]] = field(default_factory=list)
     tiles: int = 0
     operands: list[str] = field(default_factory=list)
+    proofs: int = 0
 
     @property
     def ok(self) -> bool:
@@ -64,6 +68,8 @@ def check_arrays(receipt: dict[str, Any], arrays: Mapping[str, NDArray[Any]]) ->
                 report.problems.append(f"operand {name} is not the one that the receipt is about")
     if given and len(given) == len(parts):
         _tiles(report, tasks, given)
+        if not report.problems and {"a", "b"} <= set(arrays):
+            _proofs(report, tasks, arrays["a"], arrays["b"], arrays["c"])
     elif given and not report.problems:
         report.problems.append(f"the result's digests are over {', '.join(parts)} together: give all of them")
     return report
@@ -83,6 +89,32 @@ def _tiles(report: ArrayReport, tasks: list[TaskStatement], parts: dict[str, NDA
             f"{wrong} of {report.tiles} tiles differ from what was verified, the first at rows {row0} to "
             f"{row0 + rows - 1}, columns {col0} to {col0 + cols - 1} (task {first})"
         )
+
+
+def _proofs(report: ArrayReport, tasks: list[TaskStatement], a: NDArray[Any], b: NDArray[Any], c: NDArray[Any]) -> None:
+    """Whether what the proofs state is so of these bytes: then the receipt's signals are not taken from anybody."""
+    for task in tasks:
+        if task.proof is None:
+            continue
+        row0, rows, col0, cols = task.tile
+        circuit = Circuit.named(task.proof.circuit)
+        grid = grid_of(circuit, rows, cols)
+        whole = np.ascontiguousarray(c[row0 : row0 + rows, col0 : col0 + cols]).tobytes()
+        for tile in task.proof.proofs:
+            place = grid.tile(tile.index)
+            left = np.ascontiguousarray(a[row0 + place.row0 :][: place.rows]).tobytes()
+            right = np.ascontiguousarray(b[col0 + place.col0 :][: place.cols]).tobytes()
+            data = grid.tile_bytes(tile.index, whole)
+            digests = tuple(blake3(x).digest() for x in (left, right, data))
+            context = Context(
+                "t", bytes(32), b"n", circuit.name, "v", bytes(32), tile.rows, tile.k, tile.cols, b"", *digests
+            )
+            found = public_signals(circuit, context, left, right, data)
+            stated = (tile.a, tile.b, tile.c, tile.input_commit, tile.result_digest)
+            if stated != (*(d.hex() for d in digests), str(found.input_commit), str(found.result_digest)):
+                report.problems.append(f"task {task.task}: what is proved of tile {tile.index} is not these arrays")
+            else:
+                report.proofs += 1
 
 
 def _parts(kind: str, scaled: bool, shapes: dict[str, tuple[int, int]]) -> dict[str, tuple[str, tuple[int, ...]]]:

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from shardy_common import ids, kinds
 from shardy_common.carving import Cursor
 from shardy_common.errors import Refused
+from shardy_common.receipts.proofs import ProofChecker, Verify, keys_of
 from shardy_common.receipts.statements import (
     AGREED,
     CLAIMS,
@@ -40,6 +41,7 @@ METHODS = {
     "audit": ("audit",),
     "adaptive": ("quorum", "audit", "arbitration", "trust"),
     "canary": ("canary",),
+    "proof": ("proof",),
 }
 """Policy → methods that its verdicts may have."""
 
@@ -48,7 +50,8 @@ METHODS = {
 class Report:
     """ok: nothing is wrong. vouched: the signing key is one of those that the caller trusts; without it, ok means only
     that whoever holds that key said all this. workers: credited tasks by worker. signed, unsigned: answers credited
-    with and without the worker's own signature. ops: verified operations, counted once."""
+    with and without the worker's own signature. ops: verified operations, counted once. proofs: that hold. development:
+    some of them are under a development key, where anybody can forge them."""
 
     problems: list[str] = field(default_factory=list)
     vouched: bool = False
@@ -62,6 +65,8 @@ class Report:
     methods: Counter[str] = field(default_factory=Counter)
     signed: int = 0
     unsigned: int = 0
+    proofs: int = 0
+    development: bool = False
 
     @property
     def ok(self) -> bool:
@@ -84,9 +89,15 @@ def load(data: bytes | str) -> dict[str, Any]:
     return value
 
 
-def check(receipt: dict[str, Any] | bytes | str, *, mesh_keys: Collection[str] | None = None) -> Report:
+def check(
+    receipt: dict[str, Any] | bytes | str,
+    *,
+    mesh_keys: Collection[str] | None = None,
+    verify_proof: Verify | None = None,
+) -> Report:
     """Everything that can be said without the mesh and without the arrays. mesh_keys: public keys (hex) that are
-    trusted; a receipt signed by another is refused. None: no key is known, and the report is not `vouched`."""
+    trusted; a receipt signed by another is refused. None: no key is known, and the report is not `vouched`.
+    verify_proof: in place of the compiled verifier, as `proofs.pure.verify`."""
     report = Report()
     try:
         document = load(receipt) if isinstance(receipt, (bytes, str)) else receipt
@@ -95,19 +106,20 @@ def check(receipt: dict[str, Any] | bytes | str, *, mesh_keys: Collection[str] |
             raise ValueError("a receipt is a JSON object")
         statement = _map(document, "statement")
         read: TaskStatement | JobStatement
-        listed = document.get("tasks")
+        listed, keys = document.get("tasks"), keys_of(document)
+        brought = {"keys"} & set(document)
         if statement.get("type") == "job":
-            _fields(document, {"statement", "signature", "tasks"})
+            _fields(document, {"statement", "signature", "tasks", *brought})
             read = msgspec.convert(statement, JobStatement)
         else:
-            _fields(document, {"statement", "signature"})
+            _fields(document, {"statement", "signature", *brought})
             read = msgspec.convert(statement, TaskStatement)
     except (ValueError, msgspec.MsgspecError, RecursionError) as error:
         report.problem(f"this is no receipt of the format {FORMAT}: {error}")
         return report
     report.type, report.mesh, report.job = read.type, read.mesh, read.job
     _signature(report, document, statement, mesh_keys)
-    checker = _Checker(report)
+    checker = _Checker(report, ProofChecker(keys, verify_proof))
     if isinstance(read, JobStatement):
         checker.job(read, listed)
     else:
@@ -118,8 +130,8 @@ def check(receipt: dict[str, Any] | bytes | str, *, mesh_keys: Collection[str] |
 class _Checker:
     """Statements against their own logic. A frame's signature is checked once for all results in it."""
 
-    def __init__(self, report: Report) -> None:
-        self.report = report
+    def __init__(self, report: Report, proofs: ProofChecker) -> None:
+        self.report, self._proofs = report, proofs
         self._good: set[tuple[str, str, bytes]] = set()
 
     def job(self, job: JobStatement, listed: Any) -> None:
@@ -178,6 +190,7 @@ class _Checker:
                 report.problem(f"{where}: its result has {task.result.bytes} bytes where the tile makes {want}")
             report.ops += kind.ops(spec, rows, cols)
             self._verdict(task, kind.auditable, where)
+            self._proved(task, where)
         if not task.task.startswith(f"{task.job}-{col0}-{row0}-"):
             report.problem(f"{where}: its id is not one of this job's tasks at row {row0}, column {col0}")
         self._workers(task, where)
@@ -204,6 +217,17 @@ class _Checker:
             need = task.redundancy if task.policy == "quorum" else 2
         if len(task.workers) < need:
             problem(f"{where}: {len(task.workers)} workers where {need} must agree")
+
+    def _proved(self, task: TaskStatement, where: str) -> None:
+        if (task.proof is not None) != (task.method == "proof"):
+            self.report.problem(f"{where}: a verdict by {task.method} {'with' if task.proof else 'without'} a proof")
+        elif task.proof is not None:
+            found = self._proofs.problems(task)
+            for text in found:
+                self.report.problem(f"{where}: {text}")
+            if not found:
+                self.report.proofs += len(task.proof.proofs)
+                self.report.development |= self._proofs.development(task.proof.vk_hash)
 
     def _workers(self, task: TaskStatement, where: str) -> None:
         report = self.report

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from msgspec import Meta
 
 from shardy_common import kinds
+from shardy_common.receipts.proofs import Proved
 from shardy_common.wire.job import JobSpec, Tile
 from shardy_common.wire.job import Pre as WirePre
 
@@ -33,7 +34,7 @@ Signed = Annotated[str, Meta(pattern=r"\A(?:[0-9a-f]{128})?\Z")]
 Decimal = Annotated[str, Meta(pattern=r"\A(?:0|[1-9][0-9]{0,40})\Z")]
 Text = Annotated[str, Meta(max_length=200)]
 
-AUDITED, AGREED, TRUSTED, KNOWN = "audited", "agreed", "trusted", "known"
+AUDITED, AGREED, TRUSTED, KNOWN, PROVED = "audited", "agreed", "trusted", "known", "proved"
 CLAIMS = {
     AUDITED: (
         "every row of the result passed a product check with secret random vectors drawn after its digest stood",
@@ -50,6 +51,10 @@ CLAIMS = {
     KNOWN: (
         "the bytes equal an answer that the mesh had computed before it asked",
         "anything beyond that: the mesh's own computation is the reference",
+    ),
+    PROVED: (
+        "each tile that is listed was drawn after the result stood, and is proved to be the product of the rows named",
+        "tiles that were not drawn; nor anything where somebody knows the randomness of the key's set-up",
     ),
 }
 """What stands behind a verdict → (claimed, not claimed): the only words that a statement may use."""
@@ -104,7 +109,8 @@ class Credited(_Part, frozen=True):
 
 
 class TaskStatement(_Part, frozen=True):
-    """tile: row0, rows, col0, cols. unsigned: credited workers without a signature. proof: room for one; null."""
+    """tile: row0, rows, col0, cols. unsigned: credited workers without a signature. proof: of tiles of the result,
+    for policy proof; null otherwise."""
 
     format: Literal["shardy-receipt/1"]
     type: Literal["task"]
@@ -126,7 +132,7 @@ class TaskStatement(_Part, frozen=True):
     error_bound: Bound | None
     workers: Annotated[list[Credited], Meta(min_length=1, max_length=64)]
     unsigned: list[Token]
-    proof: None
+    proof: Proved | None
     protocol: Literal[2]
     verified_ms: Count
     seq: Count
@@ -185,6 +191,8 @@ def basis(method: str, rounds: int) -> str:
         return AUDITED
     if method in ("quorum", "arbitration"):
         return AGREED
+    if method == "proof" and not rounds:
+        return PROVED
     if method in ("trust", "canary"):
         return TRUSTED if method == "trust" else KNOWN
     raise ValueError(f"a verdict by {method!r} after {rounds} rounds is none that a mesh gives")
@@ -208,6 +216,7 @@ def task_statement(
     workers: Sequence[Credited],
     verified_ms: int,
     seq: int,
+    proved: Proved | None = None,
 ) -> dict[str, Any]:
     """result: digest and bytes. verified_ms, seq: of the verdict, in the log."""
     claimed, not_claimed = CLAIMS[basis(method, rounds)]
@@ -233,7 +242,7 @@ def task_statement(
             error_bound(method, rounds),
             list(workers),
             [entry.worker for entry in workers if not entry.sig],
-            None,
+            proved,
             PROTOCOL,
             verified_ms,
             seq,
