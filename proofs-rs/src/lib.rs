@@ -16,6 +16,8 @@ pub mod poseidon;
 pub mod prove;
 pub mod r1cs;
 pub mod solve;
+#[cfg(test)]
+mod solve_tests;
 pub mod system;
 pub mod verify;
 pub mod vkey_json;

@@ -101,8 +101,9 @@ pub struct Analysis<'s> {
 
 /// Find the order. Unsolvable where wires do not follow from the inputs in these ways, Large where it takes too much.
 ///
-/// inputs: wires of the input signals. What has none was folded into an output that it was assigned to: it is the first
-/// output that nothing determines when all else is done, in the order of both. The inputs' wires are returned.
+/// inputs: wires of the input signals. What has none was folded by the compiler: into an output that it was assigned to,
+/// and then it is the first output that nothing determines when all else is done, in the order of both; or into others
+/// that it follows from, and then it is wire 0 in what is returned.
 pub fn make(system: &System, pool: Pool, outputs: usize, inputs: &[Option<u32>]) -> Read<(Plan, Pool, Vec<u32>)> {
     let mut analysis = Analysis::new(system, pool);
     let mut given: Vec<u32> = inputs.iter().map(|wire| wire.unwrap_or(0)).collect();
@@ -119,7 +120,7 @@ pub fn make(system: &System, pool: Pool, outputs: usize, inputs: &[Option<u32>])
         given[input] = wire as u32;
         analysis.known(wire as u32);
     }
-    if given.contains(&0) || analysis.states.iter().any(|state| *state != State::Known) {
+    if analysis.states.iter().any(|state| *state != State::Known) {
         return Err(Bad::Unsolvable);
     }
     Ok((Plan { steps: analysis.steps, values: analysis.values }, analysis.pool, given))

@@ -172,7 +172,7 @@ pub fn read(file: &[u8]) -> Read<Solver> {
     let mut given = vec![false; wires];
     given[0] = true;
     for wire in &inputs {
-        if core::mem::replace(&mut given[*wire as usize], true) {
+        if core::mem::replace(&mut given[*wire as usize], true) && *wire > 0 {
             return Err(Bad::Range);
         }
     }

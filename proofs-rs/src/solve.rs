@@ -39,17 +39,17 @@ impl Solver {
     }
 
     /// The values of all wires. inputs: public ones, then private ones. Mismatch for another number of inputs, Unsatisfied
-    /// where a constraint is broken.
+    /// where a constraint is broken. An input that is no wire and follows from the others is not looked at.
     pub fn solve(&self, inputs: &[Fr]) -> Read<Vec<Fr>> {
         let system = &self.system;
         if inputs.len() != system.inputs.len() {
             return Err(Bad::Mismatch);
         }
         let mut values = vec![Fr::ZERO; self.plan.values];
-        values[0] = Fr::one();
         for (wire, value) in system.inputs.iter().zip(inputs) {
             values[*wire as usize] = *value;
         }
+        values[0] = Fr::one();
         for step in &self.plan.steps {
             match step {
                 Step::Row(row) => self.row(row, &mut values)?,

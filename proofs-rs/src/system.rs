@@ -29,7 +29,7 @@ pub const C: usize = 2;
 
 pub struct System {
     pub wires: usize,
-    /// The wire of each input signal, public ones first.
+    /// The wire of each input signal, public ones first; 0 where it is none and follows from the others.
     pub inputs: Vec<u32>,
     pub coefficients: Vec<Fr>,
     pub terms: Vec<Term>,
@@ -43,14 +43,16 @@ pub struct Pool {
     places: HashMap<Fr, u32>,
 }
 
-impl Pool {
-    pub fn new() -> Self {
+impl Default for Pool {
+    fn default() -> Self {
         let mut pool = Self { list: vec![], places: HashMap::new() };
         pool.place(Fr::one());
         pool.place(-Fr::one());
         pool
     }
+}
 
+impl Pool {
     pub fn place(&mut self, value: Fr) -> u32 {
         let list = &mut self.list;
         *self.places.entry(value).or_insert_with(|| {
@@ -72,7 +74,7 @@ impl System {
     /// Out of an .r1cs file, with its inputs where they have wires. Its coefficients stay in the pool, which may take more
     /// of them before they are handed over.
     pub fn read(file: &[u8]) -> Read<(Self, Pool, Head, Vec<Option<u32>>)> {
-        let mut pool = Pool::new();
+        let mut pool = Pool::default();
         let (mut terms, mut ends) = (Vec::new(), Vec::new());
         let head = r1cs::each(file, |constraint| {
             for side in unlinked(constraint) {
@@ -149,7 +151,7 @@ fn merged(mut terms: Terms) -> Terms {
     terms
 }
 
-/// Whether `Fr` values are few bits apart from powers of two: 2ᵉ for −254 < e < 254 by value.
+/// e by 2ᵉ, for −254 < e < 254.
 pub fn powers_of_two() -> HashMap<Fr, i32> {
     let (mut found, mut up, mut down) = (HashMap::new(), Fr::one(), Fr::one());
     let half = Fr::from(2u64).inverse().unwrap_or(Fr::ZERO);
