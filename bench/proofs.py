@@ -1,4 +1,5 @@
 """Verifying proofs: one by one and in batches of 32, beside snarkjs, libmcl and py_ecc, all warm and in one run.
+Then proving (`bench/proving.py`).
 
 Ours counts parsing of proof and signals; so does snarkjs's. libmcl and py_ecc start from integers. One core each.
 """
@@ -15,6 +16,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from bench import proving
 from shardy_common.proofs import pure
 from shardy_common.proofs.parse import parse_proof, parse_publics, parse_vkey
 from shardy_common.proofs.verifier import Verifier
@@ -96,4 +98,4 @@ def run() -> list[dict[str, Any]]:
         row("verify_batch32_ms_each", median(together) / BATCH, "< 0.6"),
     ]
     figures += [row(f"verify_p50_ms_beside_{name}", p50, "", name) for name in peers if name != "snarkjs"]
-    return figures
+    return figures + proving.run()

@@ -26,7 +26,7 @@ from blake3 import blake3
 CRATE = Path(__file__).resolve().parent
 ROOT = CRATE.parent
 MANIFEST = ROOT / "libs" / "shardy_common" / "proofs" / "manifest.json"
-ABI = 1
+ABI = 2
 BUILT = "shardy_proofs.wasm"
 LINK = ("-C", "link-arg=--export-memory")
 

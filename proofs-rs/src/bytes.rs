@@ -11,8 +11,12 @@ pub enum Bad {
     Range,
     /// More than the limits of this module allow.
     Large,
-    /// Files that do not belong together.
+    /// Files or parts that do not belong together.
     Mismatch,
+    /// Wires of a circuit that do not follow from its inputs.
+    Unsolvable,
+    /// Inputs that break a constraint.
+    Unsatisfied,
 }
 
 pub type Read<T> = Result<T, Bad>;

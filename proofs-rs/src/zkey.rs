@@ -18,8 +18,8 @@ const DOMAIN_MAX: usize = 1 << 22;
 /// matrix u32, row u32, wire u32, value 32.
 const COEFFICIENT: usize = 44;
 
-/// A key whose lists stay in the file; their lengths are checked, their entries as they are read.
-pub struct Zkey<'a> {
+/// What a key says before its lists: section 2.
+pub struct Head {
     pub wires: usize,
     pub public: usize,
     pub domain: usize,
@@ -29,30 +29,11 @@ pub struct Zkey<'a> {
     pub gamma2: G2Affine,
     pub delta1: G1Affine,
     pub delta2: G2Affine,
-    coefficients: &'a [u8],
-    a: &'a [u8],
-    b1: &'a [u8],
-    b2: &'a [u8],
-    c: &'a [u8],
-    h: &'a [u8],
 }
 
-/// Which list of points in G1; see the head of this module.
-#[derive(Clone, Copy)]
-pub enum Query {
-    A,
-    B1,
-    C,
-    H,
-}
-
-impl<'a> Zkey<'a> {
-    pub fn read(file: &'a [u8]) -> Read<Self> {
-        let sections = Sections::read(file, b"zkey", 1)?;
-        if sections.get(1)? != 1u32.to_le_bytes() {
-            return Err(Bad::Kind);
-        }
-        let mut head = Cursor::new(sections.get(2)?);
+impl Head {
+    pub fn read(section: &[u8]) -> Read<Self> {
+        let mut head = Cursor::new(section);
         if head.u32()? != 32 || head.array::<32>()? != unsigned(&Fq::MODULUS) {
             return Err(Bad::Kind);
         }
@@ -66,73 +47,113 @@ impl<'a> Zkey<'a> {
         if !domain.is_power_of_two() || domain < 2 || public >= wires {
             return Err(Bad::Range);
         }
-        let alpha1 = g1_from_montgomery(head.take(64)?)?;
-        let beta1 = g1_from_montgomery(head.take(64)?)?;
-        let beta2 = g2_from_montgomery(head.take(128)?)?;
-        let gamma2 = g2_from_montgomery(head.take(128)?)?;
-        let delta1 = g1_from_montgomery(head.take(64)?)?;
-        let delta2 = g2_from_montgomery(head.take(128)?)?;
-        head.end()?;
-        let list = |number: u32, count: usize, size: usize| -> Read<&'a [u8]> {
-            let mut at = Cursor::new(sections.get(number)?);
-            let bytes = at.records(count, size)?;
-            at.end()?;
-            Ok(bytes)
-        };
-        list(3, public + 1, 64)?;
-        let mut coefficients = Cursor::new(sections.get(4)?);
-        let count = coefficients.size()?;
-        let found = coefficients.records(count, COEFFICIENT)?;
-        coefficients.end()?;
-        Ok(Self {
+        let found = Self {
             wires,
             public,
             domain,
-            alpha1,
-            beta1,
-            beta2,
-            gamma2,
-            delta1,
-            delta2,
-            coefficients: found,
-            a: list(5, wires, 64)?,
-            b1: list(6, wires, 64)?,
-            b2: list(7, wires, 128)?,
-            c: list(8, wires - public - 1, 64)?,
-            h: list(9, domain, 64)?,
-        })
-    }
-
-    /// Point `at` of a list in G1.
-    pub fn g1(&self, query: Query, at: usize) -> Read<G1Affine> {
-        let list = match query {
-            Query::A => self.a,
-            Query::B1 => self.b1,
-            Query::C => self.c,
-            Query::H => self.h,
+            alpha1: g1_from_montgomery(head.take(64)?)?,
+            beta1: g1_from_montgomery(head.take(64)?)?,
+            beta2: g2_from_montgomery(head.take(128)?)?,
+            gamma2: g2_from_montgomery(head.take(128)?)?,
+            delta1: g1_from_montgomery(head.take(64)?)?,
+            delta2: g2_from_montgomery(head.take(128)?)?,
         };
-        g1_from_montgomery(list.get(64 * at..64 * at + 64).ok_or(Bad::Range)?)
+        head.end()?;
+        Ok(found)
     }
 
-    /// Point `at` of B in G2.
-    pub fn g2(&self, at: usize) -> Read<G2Affine> {
-        g2_from_montgomery(self.b2.get(128 * at..128 * at + 128).ok_or(Bad::Range)?)
-    }
-
-    /// Call `each(matrix, row, wire, value)` for every coefficient, matrix 0 for A and 1 for B.
-    pub fn coefficients(&self, mut each: impl FnMut(usize, usize, usize, Fr)) -> Read<()> {
-        // The file holds value·R², and a Montgomery number stands for itself divided by R: one division is left.
-        let unscale = montgomery_factor().inverse().ok_or(Bad::Range)?;
-        for record in self.coefficients.chunks_exact(COEFFICIENT) {
-            let mut at = Cursor::new(record);
-            let (matrix, row, wire) = (at.size()?, at.size()?, at.size()?);
-            if matrix > 1 || row >= self.domain || wire >= self.wires {
-                return Err(Bad::Range);
-            }
-            each(matrix, row, wire, fr_from_montgomery(at.take(32)?)? * unscale);
+    /// How many points a list has.
+    pub fn length(&self, list: List) -> usize {
+        match list {
+            List::A | List::B1 | List::B2 => self.wires,
+            List::C => self.wires - self.public - 1,
+            List::H => self.domain,
         }
-        Ok(())
     }
+}
+
+/// The lists of points, by the number of their section; B2 is in G2. See the head of this module.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum List {
+    A = 5,
+    B1 = 6,
+    B2 = 7,
+    C = 8,
+    H = 9,
+}
+
+impl List {
+    pub const ALL: [Self; 5] = [Self::A, Self::B1, Self::B2, Self::C, Self::H];
+
+    pub fn numbered(section: u32) -> Read<Self> {
+        Self::ALL.into_iter().find(|list| *list as u32 == section).ok_or(Bad::Range)
+    }
+
+    /// Bytes of one of its points.
+    pub fn point_bytes(self) -> usize {
+        match self {
+            Self::B2 => 128,
+            _ => 64,
+        }
+    }
+}
+
+/// A key whose lists stay in the file; their lengths are checked, their entries as they are read.
+pub struct Zkey<'a> {
+    pub head: Head,
+    /// Section 4, for `coefficients`.
+    pub coefficients: &'a [u8],
+    lists: [&'a [u8]; 5],
+}
+
+impl<'a> Zkey<'a> {
+    pub fn read(file: &'a [u8]) -> Read<Self> {
+        let sections = Sections::read(file, b"zkey", 1)?;
+        if sections.get(1)? != 1u32.to_le_bytes() {
+            return Err(Bad::Kind);
+        }
+        let head = Head::read(sections.get(2)?)?;
+        let exact = |number: u32, length: usize| -> Read<&'a [u8]> {
+            sections.get(number).and_then(|bytes| if bytes.len() == length { Ok(bytes) } else { Err(Bad::Form) })
+        };
+        exact(3, 64 * (head.public + 1))?;
+        let mut lists: [&[u8]; 5] = [&[]; 5];
+        for (place, list) in lists.iter_mut().zip(List::ALL) {
+            *place = exact(list as u32, list.point_bytes() * head.length(list))?;
+        }
+        let coefficients = sections.get(4)?;
+        records(coefficients)?;
+        Ok(Self { head, coefficients, lists })
+    }
+
+    /// The bytes of a list of points.
+    pub fn list(&self, list: List) -> &'a [u8] {
+        self.lists[list as usize - 5]
+    }
+}
+
+/// The records of section 4.
+fn records(section: &[u8]) -> Read<&[u8]> {
+    let mut at = Cursor::new(section);
+    let count = at.size()?;
+    let found = at.records(count, COEFFICIENT)?;
+    at.end()?;
+    Ok(found)
+}
+
+/// Call `each(matrix, row, wire, value)` for every coefficient of section 4, matrix 0 for A and 1 for B.
+pub fn coefficients(head: &Head, section: &[u8], mut each: impl FnMut(usize, usize, usize, Fr)) -> Read<()> {
+    // The file holds value·R², and a Montgomery number stands for itself divided by R: one division is left.
+    let unscale = montgomery_factor().inverse().ok_or(Bad::Range)?;
+    for record in records(section)?.chunks_exact(COEFFICIENT) {
+        let mut at = Cursor::new(record);
+        let (matrix, row, wire) = (at.size()?, at.size()?, at.size()?);
+        if matrix > 1 || row >= head.domain || wire >= head.wires {
+            return Err(Bad::Range);
+        }
+        each(matrix, row, wire, fr_from_montgomery(at.take(32)?)? * unscale);
+    }
+    Ok(())
 }
 
 /// What a key is made of; lengths as `Zkey::read` wants them.

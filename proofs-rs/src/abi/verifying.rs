@@ -1,16 +1,13 @@
-//! The exported functions. Numbers and points are in wire form (`numbers`); pointers are offsets in linear memory.
-//!
-//! Results: 0 or more as each function says, or −1 form, −2 kind, −3 range, −4 too large, −5 mismatch, −6 no such key.
-//! Nothing here panics on what callers pass, as long as the blocks that they name are theirs.
+//! Verification keys by handle, proofs checked under them, and Poseidon.
 
 use std::sync::{Mutex, PoisonError};
 
-use crate::curve::Fr;
-
+use super::{answer, block, code, room, NO_HANDLE};
 use crate::bytes::{Bad, Read};
-use crate::numbers::{from_wire, g1_to_wire, g2_to_wire, to_wire, unsigned};
+use crate::curve::Fr;
+use crate::numbers::{from_wire, to_wire};
+use crate::poseidon;
 use crate::verify::{Claim, Key, Proof, PROOF, PUBLIC_MAX};
-use crate::{poseidon, prove, wtns, zkey};
 
 /// Keys held at most: each takes some hundred KiB.
 const KEYS_MAX: usize = 256;
@@ -18,69 +15,6 @@ const KEYS_MAX: usize = 256;
 const BATCH_MAX: usize = 4096;
 
 static KEYS: Mutex<Vec<Option<Key>>> = Mutex::new(Vec::new());
-
-const NO_KEY: i32 = -6;
-
-fn code(bad: Bad) -> i32 {
-    match bad {
-        Bad::Form => -1,
-        Bad::Kind => -2,
-        Bad::Range => -3,
-        Bad::Large => -4,
-        Bad::Mismatch => -5,
-    }
-}
-
-fn answer(result: Read<i32>) -> i32 {
-    result.unwrap_or_else(code)
-}
-
-/// # Safety
-/// `ptr` names `length` bytes that nobody writes meanwhile, or `length` is 0.
-unsafe fn block<'a>(ptr: *const u8, length: usize) -> &'a [u8] {
-    if length == 0 {
-        &[]
-    } else {
-        core::slice::from_raw_parts(ptr, length)
-    }
-}
-
-/// # Safety
-/// `ptr` names `length` bytes that nobody else uses meanwhile.
-unsafe fn room<'a>(ptr: *mut u8, length: usize) -> &'a mut [u8] {
-    if length == 0 {
-        &mut []
-    } else {
-        core::slice::from_raw_parts_mut(ptr, length)
-    }
-}
-
-/// Version of this ABI.
-#[no_mangle]
-pub extern "C" fn abi_version() -> u32 {
-    1
-}
-
-/// A block of `length` bytes, or null.
-#[no_mangle]
-pub extern "C" fn alloc_bytes(length: usize) -> *mut u8 {
-    let mut bytes: Vec<u8> = Vec::new();
-    if length == 0 || bytes.try_reserve_exact(length).is_err() {
-        return core::ptr::null_mut();
-    }
-    core::mem::ManuallyDrop::new(bytes).as_mut_ptr()
-}
-
-/// Give a block back.
-///
-/// # Safety
-/// `ptr` and `length` are those of one `alloc_bytes` that was not given back.
-#[no_mangle]
-pub unsafe extern "C" fn free_bytes(ptr: *mut u8, length: usize) {
-    if !ptr.is_null() {
-        drop(Vec::from_raw_parts(ptr, 0, length));
-    }
-}
 
 /// Prepare a verification key (`verify::Key::read`); its handle, 0 or more.
 ///
@@ -109,7 +43,7 @@ pub extern "C" fn drop_key(handle: u32) -> i32 {
             *place = None;
             0
         }
-        _ => NO_KEY,
+        _ => NO_HANDLE,
     }
 }
 
@@ -117,7 +51,7 @@ fn with_key(handle: u32, work: impl FnOnce(&Key) -> Read<i32>) -> i32 {
     let keys = KEYS.lock().unwrap_or_else(PoisonError::into_inner);
     match keys.get(handle as usize) {
         Some(Some(key)) => answer(work(key)),
-        _ => NO_KEY,
+        _ => NO_HANDLE,
     }
 }
 
@@ -177,51 +111,6 @@ pub unsafe extern "C" fn verify_batch(
         }
         Ok(0)
     })
-}
-
-/// How many public signals a .zkey has.
-///
-/// # Safety
-/// `key` names `key_length` bytes.
-#[no_mangle]
-pub unsafe extern "C" fn zkey_publics(key: *const u8, key_length: usize) -> i32 {
-    answer(zkey::Zkey::read(block(key, key_length)).map(|key| key.public as i32))
-}
-
-/// Prove the witness of a .wtns under a .zkey with 128 secret random bytes; `out` gets the proof (256 bytes), then the
-/// public signals. The number of signals.
-///
-/// # Safety
-/// The pointers name blocks of the lengths beside them; `random` 128 bytes.
-#[no_mangle]
-pub unsafe extern "C" fn prove_groth16(
-    key: *const u8,
-    key_length: usize,
-    witness: *const u8,
-    witness_length: usize,
-    random: *const u8,
-    out: *mut u8,
-    out_length: usize,
-) -> i32 {
-    answer((|| {
-        let key = zkey::Zkey::read(block(key, key_length))?;
-        let witness = wtns::read(block(witness, witness_length))?;
-        let random: &[u8; prove::RANDOM] = block(random, prove::RANDOM).try_into().map_err(|_| Bad::Form)?;
-        let publics = prove::publics(&key, &witness)?;
-        if out_length != PROOF + 32 * publics.len() {
-            return Err(Bad::Form);
-        }
-        let proof = prove::prove(&key, &witness, random)?;
-        let out = room(out, out_length);
-        out[..64].copy_from_slice(&g1_to_wire(&proof.a));
-        out[64..192].copy_from_slice(&g2_to_wire(&proof.b));
-        out[192..PROOF].copy_from_slice(&g1_to_wire(&proof.c));
-        for (part, number) in out[PROOF..].chunks_exact_mut(32).zip(publics) {
-            part.copy_from_slice(&unsigned(number));
-            part.reverse();
-        }
-        Ok(publics.len() as i32)
-    })())
 }
 
 /// Poseidon of `count` (1 to 12) elements of 32 bytes each; `out` gets 32 bytes. 0, −3 or −4.
