@@ -25,7 +25,7 @@ EMITS: dict[str, tuple[str, ...]] = {
         *("job.completed", "job.failed", RECORDED),
     ),
     "quorum": (
-        *("task.verified", "task.disputed", "fraud.detected", "canary.prepared"),
+        *("task.verified", "task.disputed", "fraud.detected", "canary.prepared", "proof.reaudited"),
         *("job.submitted", "job.cancelled", RECORDED),  # the first two for canaries
     ),
     "dlq": (RECORDED, "dlq.replayed"),

@@ -11,6 +11,7 @@ from shardy_common import kinds, trust
 from shardy_common.log import Projection, Recorded, Table, gone
 from shardy_common.verifiers import TABLES as VERIFIER_TABLES
 from shardy_quorum.canary import Canary, Pace, Pacing
+from shardy_quorum.proved import Proven
 from shardy_quorum.state import QuorumJob, QuorumTask
 from shardy_quorum.task import FILTERS, Quorum
 
@@ -22,6 +23,8 @@ TABLES = [
     Table("canaries", {"job": str, "open": int, "body": bytes}, [["open"]]),
     Table("pace", {"id": int, "body": bytes}),
     *VERIFIER_TABLES,
+    # what was verified by a proof; open: it was not looked at again since its version was revoked
+    Table("proved", {"task": str, "job": str, "version": str, "open": int, "body": bytes}, [["version", "open"]]),
 ]
 VERSION = 5
 _pack = msgspec.msgpack.Encoder(order="deterministic").encode
@@ -29,12 +32,18 @@ _job = msgspec.msgpack.Decoder(QuorumJob).decode
 _task = msgspec.msgpack.Decoder(QuorumTask).decode
 _record = msgspec.msgpack.Decoder(trust.Record).decode
 _canary = msgspec.msgpack.Decoder(Canary).decode
+_proven = msgspec.msgpack.Decoder(Proven).decode
 _pace = msgspec.msgpack.Decoder(Pace).decode
 
 
 def _one(projection: Projection, sql: str, key: str) -> Any:
     rows = projection.rows(sql, (key,))
     return rows[0][0] if rows else None
+
+
+def _proven_of(projection: Projection, task: str) -> Proven | None:
+    body = _one(projection, "SELECT body FROM proved WHERE task = ? AND open = 1", task)
+    return _proven(body) if body is not None else None
 
 
 def _record_of(projection: Projection, worker: str) -> trust.Record | None:
@@ -53,6 +62,11 @@ class QuorumCore:
     def load(self, projection: Projection) -> None:
         quorum = self.quorum
         quorum.proofs.verifiers.load(projection)
+        quorum.proofs.ids = lambda version: projection.rows(
+            "SELECT task, job FROM proved WHERE version = ? AND open = 1 ORDER BY task", (version,)
+        )
+        quorum.proofs.read = lambda task: _proven_of(projection, task)
+        quorum.proofs.review()
         quorum.agents.recall = lambda worker: _one(projection, "SELECT agent FROM agents WHERE worker = ?", worker)
         quorum.book.records.recall = lambda worker: _record_of(projection, worker)
         quorum.agents.spilled = quorum.book.records.spilled = True
@@ -95,8 +109,12 @@ class QuorumCore:
             ],
             "pace": [(0, _pack(q.canaries.pace))] if q.canaries.pace_touched else [],
             **q.proofs.verifiers.rows(),
+            "proved": [(p.task, p.job, p.version, 1, _pack(p)) for p in q.proofs.fresh.values()]
+            + [(task, "", "", 0, b"") for task in sorted(q.proofs.looked)],
         }
         q.canaries.pace_touched = False
+        q.proofs.fresh.clear()
+        q.proofs.looked.clear()
         touched = (q.touched_jobs, q.touched_tasks, q.touched_agents, q.book.touched, q.canaries.touched)
         for names in (*touched, q.dead_jobs, q.dead_tasks):
             names.clear()

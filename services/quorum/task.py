@@ -31,15 +31,13 @@ class Quorum:
         self.tasks_of: dict[str, set[str]] = {}
         self.agents: Shelf[str] = Shelf()
         self.book = trust.Book()
-        self.canaries = Canaries(pacing or Pacing(), name)
-        self.proofs = Proofs()
+        self.canaries, self.proofs = Canaries(pacing or Pacing(), name), Proofs()
         self.ready: dict[str, None] = {}
         self.busy: set[str] = set()  # decided or under examination, not read back yet
         self.touched_tasks: set[str] = set()
         self.touched_jobs: set[str] = set()
         self.touched_agents: set[str] = set()
-        self.dead_tasks: set[str] = set()
-        self.dead_jobs: set[str] = set()
+        self.dead_tasks, self.dead_jobs = set[str](), set[str]()
         self.owns = owns
 
     # -- fold -----------------------------------------------------------------------------------------------------
@@ -49,8 +47,8 @@ class Quorum:
         handler = _HANDLERS.get(type(event))
         if handler is not None:
             handler(self, event, recorded)
-        elif recorded.subject.startswith("verifier."):
-            self.proofs.verifiers.evolve(recorded)
+        elif recorded.subject.startswith(("verifier.", "proof.")):
+            self.proofs.evolve(recorded)
 
     def _job_submitted(self, event: ev.JobSubmitted, recorded: Recorded) -> None:
         self.jobs[event.job] = QuorumJob(event.job, event.spec, recorded.trace)
@@ -156,6 +154,8 @@ class Quorum:
         self.book.verified(event.task, event.workers, event.method, event.ops, recorded.at_ms)
         if event.method != "canary":
             self.canaries.counted()
+        if event.task in self.tasks:
+            self.proofs.ended(self.tasks[event.task], self.jobs[event.job], event.method)
         self._task_ended(event, recorded)
 
     def _task_ended(self, event: Any, _recorded: Recorded) -> None:
@@ -225,7 +225,7 @@ class Quorum:
     def decide(self, now_ms: int = 0) -> tuple[list[Append], list[Examination]]:
         """now_ms: only canaries go by the clock."""
         appends: list[Append] = self.canaries.decide(now_ms) if self.canaries.open else []
-        examinations: list[Examination] = []
+        examinations: list[Examination] = self.proofs.again(self.owns)
         ready, self.ready = self.ready, {}
         for task_id in ready:
             task = self.tasks.get(task_id)
@@ -270,6 +270,7 @@ class Quorum:
     def review(self) -> None:
         """Other replicas came or went, so this one may own what it passed over: look at all undecided tasks again."""
         self.ready.update(dict.fromkeys(self.tasks))
+        self.proofs.review()
 
     def _canary(
         self,
@@ -294,7 +295,7 @@ class Quorum:
         task = self.tasks.get(findings.task)
         if task is None:
             self.busy.discard(findings.task)
-            return []
+            return self.proofs.looked_at(findings, self.agents.find)
         job = self.jobs[task.job]
         standing = task.standing()
         method = "audit" if kinds.KINDS[job.spec.kind].auditable else "recompute"
@@ -322,9 +323,7 @@ class Quorum:
             return out or self.canaries.cancel(task.job)
         if job.spec.policy == kinds.PROOF:  # not proven wrong, so nobody is blamed; nor proved, so nothing is verified
             self.proofs.examined |= self.proofs.suspects(task, standing).keys()
-            if not out:
-                self.busy.discard(task.id)
-                self.ready[task.id] = None
+            self.busy.discard(task.id)
             return out
         right = next((d for d in standing.values() if d in findings.right), None)
         if method == "recompute" and list(standing.values()).count(right or "") < job.spec.redundancy:
@@ -345,6 +344,7 @@ class Quorum:
         event = item.event
         if accepted:
             return
+        self.proofs.refused(event)
         if isinstance(event, (ev.TaskVerified, ev.TaskDisputed, ev.FraudDetected)):
             self.busy.discard(event.task)
             self.ready[event.task] = None
@@ -417,4 +417,4 @@ _HANDLERS: dict[type | None, Callable[[Quorum, Any, Recorded], None]] = {
     ev.WorkerJoined: Quorum._worker_joined,
 }
 FILTERS = ["job.*.*", "task.*.*", "result.*.*", "fraud.detected.*", "worker.joined.*", "canary.prepared.*"]
-FILTERS += ["proof.verified.*", "proof.rejected.*", "verifier.*.*"]
+FILTERS += ["proof.verified.*", "proof.rejected.*", "proof.reaudited.*", "verifier.*.*"]

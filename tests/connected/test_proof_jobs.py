@@ -191,6 +191,14 @@ async def test_a_revoked_version_counts_no_more_and_the_job_goes_on(
             assert recorded.event.version == ("v1" if recorded.seq < revoked else "v2")
     assert kinds_of(of_job(events, job.id)).count("task.verified") == 8
     await check_log(mesh.stack, job.id)
+    accepted = {r.event.task for r in events if isinstance(r.event, ev.ProofVerified) and r.event.version == "v1"}
+
+    async def all_looked_at() -> list[ev.ProofReaudited]:
+        found = [r.event for r in await read_log(mesh.stack) if isinstance(r.event, ev.ProofReaudited)]
+        return found if {event.task for event in found} >= accepted else []
+
+    again = await until(all_looked_at, "what was accepted under it is audited by its bytes")
+    assert len(again) == len(accepted) >= 2 and {event.outcome for event in again} == {"right"}
 
 
 async def test_jobs_that_cannot_be_proved_are_refused_in_words(mesh: Proved, rng: np.random.Generator) -> None:

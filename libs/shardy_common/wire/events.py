@@ -29,7 +29,13 @@ from shardy_common.wire.mesh_events import (
     WorkerLeft,
     WorkerTiered,
 )
-from shardy_common.wire.proof_events import ProofChallenged, ProofRejected, ProofSubmitted, ProofVerified
+from shardy_common.wire.proof_events import (
+    ProofChallenged,
+    ProofReaudited,
+    ProofRejected,
+    ProofSubmitted,
+    ProofVerified,
+)
 from shardy_common.wire.work_events import (
     Answered,
     CanaryPrepared,
@@ -76,6 +82,7 @@ __all__ = [
     "MeshKeyed",
     "Probe",
     "ProofChallenged",
+    "ProofReaudited",
     "ProofRejected",
     "ProofSubmitted",
     "ProofVerified",
@@ -120,6 +127,7 @@ AnyEvent = (
     | ProofSubmitted
     | ProofVerified
     | ProofRejected
+    | ProofReaudited
     | WorkerJoined
     | WorkerTiered
     | WorkerLeft

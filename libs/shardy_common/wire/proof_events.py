@@ -58,6 +58,18 @@ class ProofVerified(TaskEvent, frozen=True, tag="proof.verified/1"):
     statements: str
 
 
+class ProofReaudited(TaskEvent, frozen=True, tag="proof.reaudited/1"):
+    """A result that was verified by a proof, and whose version was revoked since, was audited by its bytes. outcome:
+    right | wrong | missing (the bytes are gone); rounds: of Freivalds' check."""
+
+    name = "proof.reaudited"
+    lease: str
+    version: str
+    digest: str
+    outcome: str
+    rounds: int
+
+
 class ProofRejected(TaskEvent, frozen=True, tag="proof.rejected/1"):
     """There will be no proof of this result. cause: late | failed | wrong | missing | version; detail: in words.
 
