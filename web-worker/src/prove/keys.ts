@@ -85,8 +85,9 @@ export class Keys {
       signal?.throwIfAborted();
       throw new ProveError(`the key could not be fetched: ${error instanceof Error ? error.message : String(error)}`);
     };
-    // The bytes are compressed in themselves; what a server says of that would have them unpacked on the way.
-    const response = await this.host.fetch(file.url, signal === undefined ? {} : { signal }).catch(unreachable);
+    // Kept here, it need not be kept by the browser too, which would also give a damaged copy again and again.
+    const init: RequestInit = { cache: "no-store", ...(signal === undefined ? {} : { signal }) };
+    const response = await this.host.fetch(file.url, init).catch(unreachable);
     if (!response.ok || response.body === null) {
       await response.body?.cancel();
       throw new ProveError(`the key could not be fetched (answer ${response.status})`);
