@@ -61,13 +61,11 @@ async def test_keys_are_kept_in_the_browser_and_the_oldest_go(page: Any, site: S
     assert [entry["digest"] for entry in found["kept"]] == [two.digest]
 
 
-async def test_the_page_may_do_no_more_than_before(page: Any) -> None:
-    """The driver's page runs under the gateway's own headers, which still forbid what the prover does not need."""
-    from shardy_gateway.app import PAGE_HEADERS
-
-    rules = dict(rule.strip().partition(" ")[::2] for rule in PAGE_HEADERS["Content-Security-Policy"].split(";"))
+async def test_the_page_may_do_no_more_than_before(page: Any, site: Site) -> None:
+    """The driver's page runs under the gateway's own headers; any report of CSP fails the tests of this folder."""
+    answer = await page.goto(f"{site.url}/page.html")
+    policy = (await answer.all_headers())["content-security-policy"]
+    rules = dict(rule.strip().partition(" ")[::2] for rule in policy.split(";"))
     assert rules["script-src"] == "'self' 'wasm-unsafe-eval'"
     assert rules["worker-src"] == "'self' blob:"
-    refused = await page.evaluate("() => { try { return new Function('return 1')(); } catch (e) { return e.name; } }")
-    assert refused == "EvalError"
     assert await page.evaluate("() => crossOriginIsolated")
