@@ -11,7 +11,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from prove_harness import CHROMIUM, FLAGS, Missing, Site, build_driver, keyed, run_threads
+from bench.tab_prover import CHROMIUM, FLAGS, Missing, Site, build_driver, keyed, run_threads
 
 SHAPE = (8, 8, 8)
 Follow = Callable[[dict[str, Any]], Awaitable[Any]]

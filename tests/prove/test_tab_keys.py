@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 from blake3 import blake3
-from prove_harness import Site
+
+from bench.tab_prover import Site
 
 pytestmark = pytest.mark.browser
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from conftest import SHAPE, Follow
 from proofkit import node
-from prove_harness import order, product
 
+from bench.tab_prover import order, product
 from shardy_common.proofs.parse import parse_proof, parse_publics, parse_vkey
 from shardy_common.proofs.signals import public_signals
 from shardy_common.proofs.verifier import Verifier

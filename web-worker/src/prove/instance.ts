@@ -36,7 +36,8 @@ export class Instance {
         (message) => this.#link === link && this.end(new ProveError(`a worker of the prover failed: ${message}`, true)),
       );
       this.#link = link;
-      await this.#send({ t: "start", module: this.host.module.slice() });
+      // A copy, as it travels; a Buffer's own `slice` makes none.
+      await this.#send({ t: "start", module: new Uint8Array(this.host.module) });
     }
     return this.#send(job);
   }

@@ -82,8 +82,12 @@ export class Prover {
       const zkey = await Zkey.open(files.zkey);
       onProgress?.({ part: 0.1, phase: "reading the circuit" });
       const size = files.r1cs instanceof Uint8Array ? files.r1cs.length : files.r1cs.size;
-      const plan = await first.do({ t: "circuit", file: await sliceOf(files.r1cs, 0, size) });
-      first.fresh = false;
+      const circuit = await sliceOf(files.r1cs, 0, size);
+      const wasPlan = new TextDecoder().decode(circuit.subarray(0, 4)) !== "r1cs";
+      const plan = await first.do({ t: "circuit", file: circuit });
+      if (wasPlan) first.fresh = false;
+      // To make a plan takes much more memory than to use one, and linear memory never shrinks.
+      else first.end(new ProveError("the circuit is read"));
       onProgress?.({ part: 1, phase: "ready" });
       return new Prover(zkey, instances, plan);
     });

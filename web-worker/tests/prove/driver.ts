@@ -17,7 +17,7 @@ const words = (error: unknown): string => (error instanceof Error ? `${error.nam
 
 type Call = { signal?: AbortSignal; onProgress?: (progress: Progress) => void };
 
-function proves(prover: Prover, { circuit, context, a, b, c }: Case, call: Call = {}): ReturnType<Prover["prove"]> {
+export function proves(prover: Prover, { circuit, context, a, b, c }: Case, call: Call = {}): ReturnType<Prover["prove"]> {
   const named = Object.entries(context).map(([name, value]) => {
     const isText = typeof value !== "string" || ["task", "circuit", "vkVersion"].includes(name);
     return [name, isText ? value : bytes(value)];

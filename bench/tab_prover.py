@@ -24,7 +24,7 @@ from blake3 import blake3
 
 from shardy_common.proofs.signals import Circuit, Context
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 WEB = ROOT / "web-worker"
 PROVER = ROOT / "libs/shardy_common/proofs/prover.wasm"
 DEVKEYS = ROOT / "proofs-rs/target/release/shardy-devkeys"
