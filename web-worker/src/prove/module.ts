@@ -39,7 +39,15 @@ type Exports = {
     out: number,
     outLen: number,
   ): number;
-  prove_sum(section: number, first: number, points: number, len: number, scalars: number, sLen: number, out: number): number;
+  prove_sum(
+    section: number,
+    first: number,
+    points: number,
+    pointsLen: number,
+    scalars: number,
+    scalarsLen: number,
+    out: number,
+  ): number;
   prove_finish(
     head: number,
     headLen: number,
@@ -181,7 +189,10 @@ export class ProverModule {
   }
 
   /** Call `work` with the places of copies of `blocks`. */
-  #with<T, B extends readonly Uint8Array[]>(blocks: readonly [...B], work: (...at: { [K in keyof B]: number }) => T): T {
+  #with<T, B extends readonly Uint8Array[]>(
+    blocks: readonly [...B],
+    work: (...at: { [K in keyof B]: number }) => T,
+  ): T {
     const places: number[] = [];
     try {
       for (const block of blocks) {

@@ -157,8 +157,8 @@ export class Prover {
       const { section, first: at, count, cost } = slice;
       const points = await zkey.slice(section, at, count);
       const [start, end] = [ELEMENT_BYTES * (from + at), ELEMENT_BYTES * (from + at + count)];
-      const job = { t: "sum", section, first: at, points, scalars: new Uint8Array(scalars.subarray(start, end)) } as const;
-      parts.push(await begin(instance, job));
+      const own = new Uint8Array(scalars.subarray(start, end));
+      parts.push(await begin(instance, { t: "sum", section, first: at, points, scalars: own }));
       meter.say("summing up", cost);
     };
 
@@ -248,16 +248,12 @@ function joined(parts: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
 function shown(made: Uint8Array): Proved {
   const texts = Array.from({ length: made.length / 32 }, (_, at) => numberAt(made, 32 * at).toString());
   const publics = texts.splice(PROOF_BYTES / 32);
-  const [ax, ay, bx0, bx1, by0, by1, cx, cy] = texts as [string, string, string, string, string, string, string, string];
+  const at = (from: number, to: number): string[] => texts.slice(from, to);
   return {
     proof: {
-      pi_a: [ax, ay, "1"],
-      pi_b: [
-        [bx0, bx1],
-        [by0, by1],
-        ["1", "0"],
-      ],
-      pi_c: [cx, cy, "1"],
+      pi_a: [...at(0, 2), "1"],
+      pi_b: [at(2, 4), at(4, 6), ["1", "0"]],
+      pi_c: [...at(6, 8), "1"],
       protocol: "groth16",
       curve: "bn128",
     },

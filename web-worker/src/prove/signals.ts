@@ -147,7 +147,7 @@ export function packedRows(
       // From the highest digit down, so that one shift serves all digits so far.
       for (let row = last; row >= first && column < cols; row--) {
         const value = values[row * cols + column] as number;
-        if (Math.abs(value) >= 2 ** (DIGIT_BITS - 1)) throw new RangeError("a value takes more than a digit of 31 bits");
+        if (Math.abs(value) >= 2 ** (DIGIT_BITS - 1)) throw new RangeError(`${value} takes more than a digit of 31 bits`);
         number = (number << BigInt(DIGIT_BITS)) + BigInt(value);
       }
       packed.push(modP(number));

@@ -1,4 +1,4 @@
-/** What tests and benchmarks have the prover do, the same in Chromium, Node and Bun (tests/prove, bench/proofs_chromium.py). */
+/** What tests/prove and bench/proofs_chromium.py have the prover do: the same in Chromium, Node and Bun. */
 import type { Host } from "../../src/prove/instance.ts";
 import { type Files, type Progress, Prover } from "../../src/prove/prover.ts";
 import { circuitNamed, type Context } from "../../src/prove/signals.ts";
@@ -17,7 +17,8 @@ const words = (error: unknown): string => (error instanceof Error ? `${error.nam
 
 type Call = { signal?: AbortSignal; onProgress?: (progress: Progress) => void };
 
-export function proves(prover: Prover, { circuit, context, a, b, c }: Case, call: Call = {}): ReturnType<Prover["prove"]> {
+export function proves(prover: Prover, asked: Case, call: Call = {}): ReturnType<Prover["prove"]> {
+  const { circuit, context, a, b, c } = asked;
   const named = Object.entries(context).map(([name, value]) => {
     const isText = typeof value !== "string" || ["task", "circuit", "vkVersion"].includes(name);
     return [name, isText ? value : bytes(value)];
@@ -33,7 +34,12 @@ async function changed(blob: Blob, at: number): Promise<Blob> {
   return new Blob([copy]);
 }
 
-async function withProver<T>(host: Host, files: Files, instances: number, work: (prover: Prover) => Promise<T>): Promise<T> {
+async function withProver<T>(
+  host: Host,
+  files: Files,
+  instances: number,
+  work: (prover: Prover) => Promise<T>,
+): Promise<T> {
   const prover = await Prover.open(files, { host, instances });
   try {
     return await work(prover);
@@ -81,7 +87,8 @@ const WORK = {
         const said = await proves(prover, order.case, { signal: stop.signal, onProgress }).then(() => "proved", words);
         if (found) ends.push({ phase, said, ms: performance.now() - stopped });
       }
-      const before = await proves(prover, order.case, { signal: AbortSignal.abort(new Error("too late")) }).catch(words);
+      const signal = AbortSignal.abort(new Error("too late"));
+      const before = await proves(prover, order.case, { signal }).catch(words);
       return { ends, before, proof: await proves(prover, order.case) };
     });
   },

@@ -76,7 +76,7 @@ describe("a proving key", () => {
   });
 
   it.each([
-    ["one bit of it", (bytes: Buffer) => void bytes.writeUInt8(bytes.readUInt8(bytes.length >> 1) ^ 1, bytes.length >> 1)],
+    ["one bit of it", (bytes: Buffer) => void bytes.writeUInt8(bytes.readUInt8(99) ^ 1, 99)],
     ["its end", (bytes: Buffer) => bytes.subarray(0, -1)],
     ["all of it", () => Buffer.alloc(0)],
   ])("is fetched again where %s was damaged", async (_, damage) => {
@@ -133,7 +133,7 @@ describe("a proving key", () => {
     await expect(keysOf().get(file, { signal: stop.signal, onProgress })).rejects.toThrow("enough");
   });
 
-  it("lets the oldest go where there is no room, and is given without being kept where there is none at all", async () => {
+  it("lets the oldest go where there is no room, and is given unkept where there is none at all", async () => {
     const made = [1, 2, 3].map((seed) => offer(`g${seed}`, noise(seed, 10_000)));
     const [one, two, three] = made as [KeyFile, KeyFile, KeyFile];
     const keys = keysOf(2 * one.bytes + 100);

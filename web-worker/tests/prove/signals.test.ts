@@ -165,7 +165,8 @@ describe("what does not fit is refused", () => {
   it("names of circuits", () => {
     expect(circuitNamed("v2-8x384x8")).toEqual({ name: "v2-8x384x8", m: 8, k: 384, n: 8 });
     expect(circuitNamed(`v2-8x${K_MAX}x1`).k).toBe(K_MAX);
-    for (const name of ["v2-8x8", "v1-8x8x8", "v2-7x8x8", "v2-08x8x8", `v2-8x${K_MAX + 1}x8`, "v2-8x8x8 ", "v2-8x0x8"]) {
+    const wrong = ["v2-8x8", "v1-8x8x8", "v2-7x8x8", "v2-08x8x8", `v2-8x${K_MAX + 1}x8`, "v2-8x8x8 ", "v2-8x0x8"];
+    for (const name of wrong) {
       expect(() => circuitNamed(name), name).toThrow(RangeError);
     }
   });
@@ -194,11 +195,9 @@ describe("what does not fit is refused", () => {
     await expect(witnessOf(circuit, good, a.subarray(1), b, c)).rejects.toThrow(RangeError);
     await expect(witnessOf(circuit, good, a, b.subarray(1), c)).rejects.toThrow(RangeError);
     await expect(witnessOf(circuit, good, a, b, c.subarray(4))).rejects.toThrow(RangeError);
-    for (const [value, refused] of [[2 ** 30 - 1, false], [2 ** 30, true], [1 - 2 ** 30, false], [-(2 ** 30), true]] as const) {
-      const pack = (): bigint[] => packedRows([value], 1, 1, 8, 1);
-      if (refused) expect(pack).toThrow(RangeError);
-      else expect(pack()).toHaveLength(1);
-    }
+    const pack = (value: number): bigint[] => packedRows([value], 1, 1, 8, 1);
+    for (const value of [2 ** 30, -(2 ** 30)]) expect(() => pack(value)).toThrow(RangeError);
+    for (const value of [2 ** 30 - 1, 1 - 2 ** 30]) expect(pack(value)).toHaveLength(1);
   });
 
   it("grids without tiles or with too many, and challenges of nothing", () => {

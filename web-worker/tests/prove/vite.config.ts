@@ -19,7 +19,12 @@ export default defineConfig(({ mode }) =>
         root: here("."),
         base: "./",
         publicDir: false,
-        build: { target: "es2022", assetsInlineLimit: 0, modulePreload: { polyfill: false }, rollupOptions: { input: here("page.html") } },
+        build: {
+          target: "es2022",
+          assetsInlineLimit: 0,
+          modulePreload: { polyfill: false },
+          rollupOptions: { input: here("page.html") },
+        },
         worker: { format: "es" },
       },
 );
