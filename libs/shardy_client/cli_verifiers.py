@@ -80,7 +80,7 @@ def verifiers_list(
     """List verification keys by circuit, the oldest first.
 
     JSON: verifiers [version, circuit, shape, status, vk_hash, dev, registered_by, registered_ms, active_ms,
-    grace_until_ms, revoked_ms, successor, why], next.
+    grace_until_ms, revoked_ms, successor, why, files], next.
     """
     _list(circuit, limit, after, as_json, url, key)
 
@@ -138,7 +138,7 @@ def verifiers_show(version: Version, as_json: AsJson = False, url: Url = URL, ke
     """Show a version; with --json also its key, as canonical text whose BLAKE3 is the hash.
 
     JSON: version, circuit, shape, status, vk_hash, dev, registered_by, registered_ms, active_ms, grace_until_ms,
-    revoked_ms, successor, why, vk.
+    revoked_ms, successor, why, files, vk.
     """
     _tell(operating(url, key, lambda mesh: mesh.verifier(version)), as_json)
 
@@ -227,7 +227,7 @@ def verifiers_revoke(
     """Revoke a version for good: nothing is accepted under it from now on.
 
     JSON: version, circuit, shape, status, vk_hash, dev, registered_by, registered_ms, active_ms, grace_until_ms,
-    revoked_ms, successor, why.
+    revoked_ms, successor, why, files.
     """
     if not why.strip():
         raise InvalidInput("--why is empty; say why the version is revoked")

@@ -95,6 +95,13 @@ _WORDS: dict[str, Callable[[Data], str]] = {
     "dlq.recorded": lambda d: f"{d['cause']}: {d['subject_of']} (event {d['seq_of']})",
     "dlq.replayed": lambda d: f"by {d['by']}: {d['outcome']}",
     "dlq.discarded": lambda d: f"by {d['by']}: {d['reason']}",
+    "proof.challenged": lambda d: f"{_end(d['worker'])} is to prove {d['checked']} of {d['tiles']} tiles under"
+    f" {d['version']}",
+    "proof.submitted": lambda d: f"by {_end(d['worker'])}",
+    "proof.verified": lambda d: f"{_digest(d)} of {_end(d['worker'])} under {d['version']}: {d['checked']} of"
+    f" {d['tiles']} tiles",
+    "proof.rejected": lambda d: f"{_digest(d)} of {_end(d['worker'])}: {d['cause']}: {d.get('detail', '')}",
+    "proof.reaudited": lambda d: f"{_digest(d)}, verified under {d['version']}, which is revoked: {d['outcome']}",
     "verifier.registered": lambda d: f"version {d['version']} ({_digest(d, 'vk_hash')}) by {d['by']}",
     "verifier.rotated": lambda d: f"to version {d['version']} from {d['former'] or 'none'} by {d['by']}",
     "verifier.revoked": lambda d: f"version {d['version']} by {d['by']}: {d['why']}",

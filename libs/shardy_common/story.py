@@ -77,6 +77,7 @@ class _Teller:
         self.gateways: dict[str, int] = {}
         self.disputed = self.verdict = self.unresolved = self.asked = 0
         self.letters: dict[str, int] = {}
+        self.proved: dict[str, int] = {}  # lease → what was said last of its proof
 
     def lines(self) -> list[Line]:
         cited = {seq for told in self.told.values() if not told.context for seq in told.follows}
@@ -249,6 +250,35 @@ class _Teller:
         answer = self.answers.get(event.lease, (0, "", ""))[0]
         self._say(recorded, words, [answer or self.lent.get(event.lease, (self.began or self.job, ""))[0]])
 
+    # -- proofs ---------------------------------------------------------------------------------------------------
+
+    def proof_challenged(self, event: ev.ProofChallenged, recorded: Recorded) -> None:
+        tiles = "its result" if event.tiles == 1 else f"{event.checked} of its result's {event.tiles} tiles"
+        words = f"{self.who(event.worker)} is to prove {tiles}, in {event.circuit} under version {event.version}"
+        self._prove(event.lease, words, recorded)
+
+    def proof_submitted(self, event: ev.ProofSubmitted, recorded: Recorded) -> None:
+        self._prove(event.lease, f"{self.who(event.worker)} handed in proofs ({event.ms:.0f} ms)", recorded)
+
+    def proof_verified(self, event: ev.ProofVerified, recorded: Recorded) -> None:
+        many = "proof holds" if event.checked == 1 else f"{event.checked} proofs hold"
+        self._prove(event.lease, f"the {many} under version {event.version}", recorded)
+
+    def proof_rejected(self, event: ev.ProofRejected, recorded: Recorded) -> None:
+        words = f"there is no proof of {self.who(event.worker)}'s result ({event.cause}): {event.detail}"
+        self._prove(event.lease, words, recorded)
+        self.spent[event.lease] = recorded.seq
+
+    def proof_reaudited(self, event: ev.ProofReaudited, recorded: Recorded) -> None:
+        found = f"{event.rounds} Freivalds rounds over the bytes say: {event.outcome}"
+        words = f"version {event.version} is revoked, so it was looked at again: {found}"
+        self._say(recorded, words, [self.verdict or self.began or self.job])
+
+    def _prove(self, lease: str, words: str, recorded: Recorded) -> None:
+        answer = self.answers.get(lease, (0, "", ""))[0]
+        self._say(recorded, words, [self.proved.get(lease, 0) or answer or self.began or self.job])
+        self.proved[lease] = recorded.seq
+
     def task_verified(self, event: ev.TaskVerified, recorded: Recorded) -> None:
         how = {
             "quorum": f"{len(event.workers)} devices agree",
@@ -256,11 +286,13 @@ class _Teller:
             "arbitration": "the bytes were looked at, and the others are wrong",
             "trust": "its device is trusted so far",
             "canary": "it is the answer that was known before",
+            "proof": "what was drawn of it is proved",
         }.get(event.method, event.method)
         words = f"verified {_digest(event.digest)} by {event.method}: {how}; {event.ops:,} operations credited to "
         words += _and(self.who(worker) for worker in event.workers)
         votes = self.answers.values()
         right = [seq for seq, worker, digest in votes if digest == event.digest and worker in event.workers]
+        right += self.proved.values() if event.method == "proof" else ()
         follows = [*right, *self.frauds.values(), self.disputed] if right else [self.began or self.job]
         self._say(recorded, words, follows)
         self.verdict = recorded.seq
@@ -348,6 +380,11 @@ _HANDLERS: dict[type, Callable[[_Teller, Any, Recorded], None]] = {
     ev.ResultSubmitted: _Teller.result_submitted,
     ev.ResultFailed: _Teller.result_failed,
     ev.FraudDetected: _Teller.fraud_detected,
+    ev.ProofChallenged: _Teller.proof_challenged,
+    ev.ProofSubmitted: _Teller.proof_submitted,
+    ev.ProofVerified: _Teller.proof_verified,
+    ev.ProofRejected: _Teller.proof_rejected,
+    ev.ProofReaudited: _Teller.proof_reaudited,
     ev.DlqRecorded: _Teller.dlq_recorded,
     ev.DlqReplayed: _Teller.dlq_replayed,
     ev.DlqDiscarded: _Teller.dlq_discarded,

@@ -16,6 +16,7 @@ from shardy_gateway.answers_log import LogEvent, LogPage, TaskStory
 from shardy_gateway.answers_services import ServiceList
 from shardy_gateway.answers_verifiers import (
     OneVerifier,
+    ProofRequest,
     RevocationRequest,
     Rotation,
     RotationRequest,
@@ -69,14 +70,6 @@ class PreRequest(Strict):
     alpha: Annotated[float, Meta(gt=0, le=1)] = 1.0
     segment_rows: Annotated[int, Meta(ge=1)] = 4096
     scale: Annotated[str, Meta(description="row | tensor: what shares a scale")] = "row"
-
-
-class ProofRequest(Strict):
-    """For policy proof. circuit: in which to prove, else the active one that costs least; tiles: how many of each
-    task's tiles are proved."""
-
-    circuit: Annotated[str, Meta(max_length=64, examples=["v2-32x32x32"])] = ""
-    tiles: Annotated[int, Meta(ge=1, le=limits.PROOF_TILES_MAX)] = limits.PROOF_TILES
 
 
 class JobRequest(Strict):

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta
 
+from shardy_common import limits
 from shardy_common.verifiers import GRACE_MS_MAX, VK_BYTES_MAX
 from shardy_gateway.answer_base import Digest, Ms, Next, Strict
 from shardy_gateway.verifier_rules import NAME_CHARS_MAX, WHY_CHARS_MAX
@@ -13,6 +14,14 @@ from shardy_gateway.verifier_rules import NAME_CHARS_MAX, WHY_CHARS_MAX
 Name = Annotated[str, Meta(pattern=f"^[A-Za-z0-9_-]{{1,{NAME_CHARS_MAX}}}$", examples=["v1"])]
 Shape = Annotated[list[int], Meta(min_length=3, max_length=3, description="m, k, n", examples=[[8, 384, 8]])]
 Why = Annotated[str, Meta(min_length=1, max_length=WHY_CHARS_MAX, examples=["its ceremony was broken"])]
+
+
+class ProofRequest(Strict):
+    """For policy proof. circuit: in which to prove, else the active one that costs least; tiles: how many of each
+    task's tiles are proved."""
+
+    circuit: Annotated[str, Meta(max_length=64, examples=["v2-32x32x32"])] = ""
+    tiles: Annotated[int, Meta(ge=1, le=limits.PROOF_TILES_MAX)] = limits.PROOF_TILES
 
 
 class PackedFile(Strict):

@@ -189,7 +189,7 @@ async def of_task(log: JetStreamLog, task: str, job: str, ended: bool) -> list[R
     """What a task's story is told of. The job's own events stay in the stream: between them, and to the end of the log
     while the job is active, archived events are looked through."""
     extent, last = await bounds(log)
-    patterns = [subjects.of_entity(entity, task) for entity in ("task", "result", "fraud")]
+    patterns = [subjects.of_entity(entity, task) for entity in ("task", "result", "fraud", "proof")]
     patterns += [subjects.of_entity(entity, job) for entity in ("job", "canary")]
     found = {m.seq: m for pattern in patterns for m in await of_subject(log, pattern)}
     job_seqs = [seq for seq, m in found.items() if m.subject.startswith(b"job.")] or [1]

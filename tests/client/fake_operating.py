@@ -53,7 +53,7 @@ class FakeOperating:
     async def mesh(self, _: Request) -> Response:
         keys = [{"key": MESH_KEY, "since_ms": 1}]
         body = {"name": "fake", "version": "0.1.0", "gateway": "g1", "mesh_key": MESH_KEY, "mesh_keys": keys}
-        more = {"policies": ["quorum", "audit", "adaptive"], "kinds": ["matmul"], "limits": {}, "pressure": {}}
+        more = {"policies": ["quorum", "audit", "adaptive", "proof"], "kinds": ["matmul"], "limits": {}, "pressure": {}}
         return JSONResponse(body | more)
 
     async def workers(self, request: Request) -> Response:

@@ -91,7 +91,7 @@ def test_detached_jobs_are_found_again(run: Run, api: FakeApi) -> None:
         (["a.npy", "b.npy", "-o", "."], "it is a folder"),
         (["a.npy", "a.npy", "-o", "c.npy"], "inner lengths differ"),
         (["wide.npy", "b.npy", "-o", "c.npy"], "int64"),
-        (["a.npy", "b.npy", "-o", "c.npy", "--policy", "trust"], "'audit' or 'adaptive'"),
+        (["a.npy", "b.npy", "-o", "c.npy", "--policy", "trust"], "'adaptive' or 'proof'"),
         (["a.npy", "b.npy", "-o", "c.npy", "--part", "d"], "--part"),
     ],
 )

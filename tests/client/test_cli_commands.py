@@ -29,7 +29,7 @@ STATUS = {"id", "kind", "policy", "state", "label", "progress", "frauds", "error
 LETTER = {"entry", "cause", "state", "subject", "seq", "at_ms", "trace", "evidence", "closed_by", "closed_ms",
           "outcome"}  # fmt: skip
 VERIFIER = {"version", "circuit", "shape", "status", "vk_hash", "dev", "registered_by", "registered_ms", "active_ms",
-            "grace_until_ms", "revoked_ms", "successor", "why"}  # fmt: skip
+            "grace_until_ms", "revoked_ms", "successor", "why", "files"}  # fmt: skip
 ISSUED = {"id", "key", "owner", "scopes", "label", "expires_ms"}
 
 # command → (arguments, keys of the JSON object, a word that people see)

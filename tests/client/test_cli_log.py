@@ -39,6 +39,15 @@ WORDS: list[tuple[ev.Event, str]] = [
     (ev.VerifierRotated("c", "v2", "v1", 9, "op"), "to version v2 from v1 by op"),
     (ev.VerifierRotated("c", "v1", "", 9, "op"), "to version v1 from none by op"),
     (ev.VerifierRevoked("c", "v1", "", "leaked", "op"), "version v1 by op: leaked"),
+    (ev.ProofChallenged("t", "j", "t-0", "worker-of-ada", "ab" * 32, "v2-8x8x8", "v1", "cd" * 32, "", "", 9, 4, 1),
+     "…of-ada is to prove 4 of 9 tiles under v1"),
+    (ev.ProofSubmitted("t", "j", "t-0", "worker-of-ada", "ef" * 32), "by …of-ada"),
+    (ev.ProofVerified("t", "j", "t-0", "worker-of-ada", "ab" * 32, "v2-8x8x8", "v1", "", "", "", 9, 4, "", ""),
+     "abababababab of …of-ada under v1: 4 of 9 tiles"),
+    (ev.ProofRejected("t", "j", "t-0", "worker-of-ada", "ab" * 32, "late", "no proof came in time"),
+     "abababababab of …of-ada: late: no proof came in time"),
+    (ev.ProofReaudited("t", "j", "t-0", "v1", "ab" * 32, "right", 2),
+     "abababababab, verified under v1, which is revoked: right"),
     (ev.GatewayStarted("gateway-0", "abc"), "gateway gateway-0, instance abc"),
 ]  # fmt: skip
 

@@ -48,7 +48,7 @@ def test_a_receipt_of_a_mesh_that_is_trusted(run: Run, monkeypatch: pytest.Monke
     answer = json.loads(run("r.json", "--json", *everything).stdout)
     assert answer["verified"] and answer["vouched"] and answer["arrays"]["tiles"] == 6 and answer["problems"] == []
     assert set(answer) == {"verified", "problems", "vouched", "type", "mesh", "job", "key", "tasks", "ops", "workers",
-                           "methods", "signed", "unsigned", "arrays"}  # fmt: skip
+                           "methods", "signed", "unsigned", "proofs", "development", "arrays"}  # fmt: skip
 
 
 def test_without_a_key_that_is_trusted_nothing_looks_verified(run: Run) -> None:

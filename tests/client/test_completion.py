@@ -40,7 +40,7 @@ def words(api: FakeApi, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iter
     ("line", "offers"),
     [
         ("shardy matm", ["matmul"]),
-        ("shardy matmul a.npy b.npy --policy ", ["quorum", "audit", "adaptive"]),
+        ("shardy matmul a.npy b.npy --policy ", ["quorum", "audit", "adaptive", "proof"]),
         ("shardy matmul a.npy b.npy --policy ad", ["adaptive"]),
         ("shardy matmul --scale ", ["row", "tensor"]),
         ("shardy matmul a.n", []),  # the shell's own file names

@@ -189,7 +189,7 @@ REFUSALS: list[tuple[Any, Any, dict[str, Any], str]] = [
     (np.zeros((1, 65_536), np.int8), np.zeros((65_536, 1), np.int8), {}, "65,535"),
     (np.zeros((1_048_577, 1), np.int8), int8(1, 1), {}, "1,048,576"),
     (np.lib.stride_tricks.as_strided(int8(1, 1), (40_000, 40_000), (0, 0)), int8(1, 1), {}, "1,073,741,824"),
-    (int8(2, 2), int8(2, 2), {"policy": "trust"}, "'audit' or 'adaptive'"),
+    (int8(2, 2), int8(2, 2), {"policy": "trust"}, "'adaptive' or 'proof'"),
     (int8(2, 2), int8(2, 2), {"redundancy": 1}, "from 2 to 7"),
     (int8(2, 2), int8(2, 2), {"audit_rounds": 1}, "from 2 to 8"),
     (int8(2, 2), int8(2, 2), {"task_rows": 0}, "task_rows"),

@@ -60,7 +60,7 @@ class NativeWorker:
     threads: products computed at the same time. memory_mib: most memory to use; None: half of what is free.
     computer: makes the object that computes, from backend and fallback (an experiment passes a subclass).
     device: one that was prepared before, for several workers in one process; then backend and computer are not used.
-    proves: whether it proves results where a job wants that.
+    proves: whether it proves results.
     """
 
     def __init__(
@@ -91,8 +91,7 @@ class NativeWorker:
         self.state = WorkerState(self._identity.public, self._identity.sign_results, f"{AGENT} {name}".strip())
         self.device = device
         self.joined = asyncio.Event()
-        self._proves = proves
-        self._stop = asyncio.Event()
+        self._proves, self._stop = proves, asyncio.Event()
         self._output = asyncio.Event()
         self._work = asyncio.Event()
         self._bye = asyncio.Event()
