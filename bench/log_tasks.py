@@ -44,6 +44,11 @@ async def run(events: int) -> list[dict[str, Any]]:
         named = f"per_task_cpu_ms_{name}_empty"
         figures.append(figure(f"per_task_cpu_ms_{name}_after_{size}", ms, "cpu ms", named, before, FLAT))
         figures.append(figure(named, before, "cpu ms"))
+    named = {f["name"]: f["value"] for f in figures + grown}
+    figures.append(figure("per_task_cpu_ms_1k", sum(empty.values()), "cpu ms"))
+    if "per_task_cpu_ms_all_at_1000k" in named:
+        most = named["per_task_cpu_ms_all_at_1000k"]
+        figures.append(figure("per_task_cpu_ms_1m", most, "cpu ms", "per_task_cpu_ms_1k", sum(empty.values()), FLAT))
     return figures + grown
 
 
