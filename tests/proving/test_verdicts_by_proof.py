@@ -160,7 +160,7 @@ def test_a_replica_audits_its_own_jobs_and_takes_over_others(place: Place) -> No
     assert examination.task == TASK
 
 
-# -- the matchmaker -----------------------------------------------------------------------------------------------------
+# -- the matchmaker ---------------------------------------------------------------------------------------------------
 
 
 class Mesh:

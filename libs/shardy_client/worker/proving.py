@@ -130,6 +130,8 @@ class Prover(Protocol):
 
     def prove(self, circuit: Circuit, context: Context, a: bytes, b: bytes, c: bytes) -> tuple[Proof, list[int]]: ...
 
+    def cancel(self) -> None: ...
+
     def close(self) -> None: ...
 
 
@@ -179,10 +181,10 @@ def unpacked(file: File, packed: Bytes) -> bytes:
     """The file's bytes. ProveError where it unpacks to anything else: never more than it says is unpacked."""
     unpack = zlib.decompressobj(wbits=31)
     try:
-        data = unpack.decompress(packed, file.unpacked)
+        data = unpack.decompress(packed, file.unpacked + 1)
     except zlib.error as error:
         raise ProveError("fetch", f"the proving key cannot be unpacked: {error}") from None
-    if len(data) != file.unpacked or unpack.unconsumed_tail:
+    if len(data) != file.unpacked or not unpack.eof or unpack.unused_data:
         raise ProveError("fetch", f"the proving key does not unpack to {file.unpacked} bytes")
     return data
 
@@ -237,10 +239,12 @@ class Proving:
             raise ProveError(code, f"the proving key of {asked.terms.version} does not serve: {error}") from None
 
     async def aclose(self) -> None:
-        """End what runs; called once."""
+        """Stop the proof that runs, and end; called once."""
+        loop = asyncio.get_running_loop()
         if self._held is not None:
-            self._thread.submit(self._held[1].close)
-        self._thread.shutdown(wait=True, cancel_futures=True)
+            self._held[1].cancel()
+            await loop.run_in_executor(self._thread, self._held[1].close)
+        await loop.run_in_executor(None, self._thread.shutdown)
 
 
 def _prove_one(prover: Prover, asked: Asked, index: int, a: bytes, b: bytes) -> bytes:
