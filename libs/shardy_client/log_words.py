@@ -98,6 +98,11 @@ _WORDS: dict[str, Callable[[Data], str]] = {
     "verifier.registered": lambda d: f"version {d['version']} ({_digest(d, 'vk_hash')}) by {d['by']}",
     "verifier.rotated": lambda d: f"to version {d['version']} from {d['former'] or 'none'} by {d['by']}",
     "verifier.revoked": lambda d: f"version {d['version']} by {d['by']}: {d['why']}",
+    "ceremony.started": lambda d: f"run {d['run']} from key {_digest(d, 'zkey')} by {d['by']}",
+    "ceremony.contributed": lambda d: f"run {d['run']}: {d['number']} of {d['contributor']!r} by {d['by']}",
+    "ceremony.sealed": lambda d: f"run {d['run']}: beacon {d['beacon'][:12]} by {d['by']}",
+    "ceremony.verified": lambda d: f"run {d['run']}: {d['why'] or 'all is well'} by {d['by']}",
+    "ceremony.finished": lambda d: f"run {d['run']}: key {_digest(d, 'zkey')} by {d['by']}",
     "key.issued": lambda d: f"{d['label']!r} ({', '.join(d['scopes'])}) by {d['by']}",
     "key.revoked": lambda d: f"by {d['by']}, ends {moment(d['at_ms'])}",
 }

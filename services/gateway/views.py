@@ -11,6 +11,7 @@ from shardy_common import kinds
 from shardy_common.log import Projection, Recorded, Table
 from shardy_common.shelf import Shelf
 from shardy_common.wire import events as ev
+from shardy_gateway.ceremonies import CeremonySide
 from shardy_gateway.evidence import Answers, MeshKeys
 from shardy_gateway.idempotency import Idempotency
 from shardy_gateway.keyring import Keyring
@@ -23,7 +24,7 @@ from shardy_gateway.shapes import FraudView, JobView, TaskView, WorkerView
 from shardy_gateway.side import SideFold, by_event
 from shardy_gateway.verifiers import Verifiers
 
-SIDES = (Letters, Answers, Ledger, MeshKeys, Reputations, Keyring, Idempotency, Verifiers)
+SIDES = (Letters, Answers, Ledger, MeshKeys, Reputations, Keyring, Idempotency, Verifiers, CeremonySide)
 TABLES = [
     Table(
         "jobs",
@@ -43,7 +44,7 @@ TABLES = [
     ),
     *(table for side in SIDES for table in side.tables),
 ]
-VERSION = 9
+VERSION = 10
 FILTERS = ["job.*.*", "task.*.*", "fraud.detected.*", "worker.*.*", "gateway.started.*"]
 FILTERS += [pattern for side in SIDES for pattern in side.filters if pattern not in FILTERS]
 
@@ -73,6 +74,7 @@ class Views:
         self._frauds_in: dict[str, int] = {}  # by job, for jobs that go on after their end
         self.reputations = Reputations(lambda task: self.tasks[task].leases if task in self.tasks else {})
         self.keyring, self.idempotency, self.verifiers = Keyring(), Idempotency(), Verifiers()
+        self.ceremonies = CeremonySide()
         self.sides: tuple[SideFold, ...] = (  # in the order of SIDES
             self.letters,
             self.answers,
@@ -82,6 +84,7 @@ class Views:
             self.keyring,
             self.idempotency,
             self.verifiers,
+            self.ceremonies,
         )
         for side in self.sides:
             side.flush = self._flush
