@@ -23,12 +23,10 @@ import { createHash, randomBytes } from 'node:crypto';
 import * as fs from 'node:fs';
 import { pathToFileURL } from 'node:url';
 import { powersOfTau, zKey } from 'snarkjs';
+import { ceremonySection, contributionsIn, Malformed } from './contributions.mjs';
 
 const CONTRIBUTIONS_MIN = 3;
-const PARAMETERS_MAX = 1 << 20;
-const MPC_SECTION = 10;
-const CONTRIBUTION_POINTS = 3 * 64 + 128; // three points of G1, one of G2
-const BEACON = 1;
+const READ_BYTES_MAX = 2 << 20;
 
 class Refused extends Error {}
 
@@ -41,60 +39,21 @@ export async function digestOf(path, algorithm = 'sha256') {
   return hash.digest('hex');
 }
 
-/** The bytes of a key's section about the ceremony; the file may be larger than memory. */
-function ceremonySection(path) {
+/** Who contributed, as a key says (contributions.mjs); the file may be larger than memory. */
+export function contributionsOf(path) {
   const file = fs.openSync(path, 'r');
   const read = (at, length) => {
-    const bytes = Buffer.alloc(length);
-    if (fs.readSync(file, bytes, 0, length, at) !== length) throw new Refused(`${path} is cut short`);
-    return bytes;
+    const bytes = Buffer.alloc(Math.min(length, READ_BYTES_MAX));
+    return bytes.subarray(0, fs.readSync(file, bytes, 0, bytes.length, at));
   };
   try {
-    const head = read(0, 12);
-    if (head.toString('latin1', 0, 4) !== 'zkey') throw new Refused(`${path} is no proving key`);
-    let at = 12;
-    for (let left = head.readUInt32LE(8); left > 0; left--) {
-      const section = read(at, 12);
-      const size = Number(section.readBigUInt64LE(4));
-      if (section.readUInt32LE(0) === MPC_SECTION) {
-        if (size > PARAMETERS_MAX) throw new Refused(`${path} lists too many contributions`);
-        return read(at + 12, size);
-      }
-      at += 12 + size;
-    }
-    throw new Refused(`${path} knows of no ceremony`);
+    return contributionsIn(ceremonySection(read));
+  } catch (problem) {
+    if (problem instanceof Malformed || problem instanceof RangeError) throw new Refused(`${path}: ${problem.message}`);
+    throw problem;
   } finally {
     fs.closeSync(file);
   }
-}
-
-/** Who contributed: {kind, name, transcript, beacon?, iterations?} in their order. transcript: 64 bytes in hex. */
-export function contributionsOf(path) {
-  const bytes = ceremonySection(path);
-  const found = [];
-  let at = 68;
-  for (let left = bytes.readUInt32LE(64); left > 0; left--) {
-    at += CONTRIBUTION_POINTS;
-    const one = { kind: '', name: '', transcript: bytes.toString('hex', at, at + 64) };
-    one.kind = bytes.readUInt32LE(at + 64) === BEACON ? 'beacon' : 'person';
-    const end = at + 72 + bytes.readUInt32LE(at + 68);
-    at += 72;
-    while (at < end) {
-      const type = bytes[at];
-      if (type === 2) {
-        one.iterations = bytes[at + 1];
-        at += 2;
-        continue;
-      }
-      const value = bytes.subarray(at + 2, at + 2 + bytes[at + 1]);
-      if (type === 1) one.name = value.toString('utf8');
-      else if (type === 3) one.beacon = value.toString('hex');
-      else throw new Refused(`${path}: a contribution says what nobody knows`);
-      at += 2 + value.length;
-    }
-    found.push(one);
-  }
-  return found;
 }
 
 /** Why these contributions do not make a key for production; empty where they do. */

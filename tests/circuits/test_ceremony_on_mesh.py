@@ -1,4 +1,5 @@
-"""Ceremonies over a running mesh: the commands as operators and contributors use them, races, tampering, a rebuild.
+"""Ceremonies over a running mesh: the commands as operators and contributors use them, the page for contributors,
+races, tampering, a rebuild.
 
 All that needs powers of tau for a circuit of products is in this file, since making them takes a minute: once.
 """
@@ -7,29 +8,44 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import shutil
+import subprocess
 import sys
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
-from ceremony_kit import powers, tiny_r1cs
+from ceremony_kit import BEACON, powers, snarkjs, tiny_r1cs
 
 from shardy_client.ceremony import Script, put, tell, told_of
 from shardy_client.ceremony_steps import Steps, report
 from shardy_client.errors import InvalidInput, Refused, ShardyError
 from shardy_client.mesh import AsyncMesh
+from shardy_common.proofs.parse import parse_proof, parse_publics, parse_vkey
+from shardy_common.proofs.signals import Circuit
+from shardy_common.proofs.verifier import Verifier
 from shardy_common.rebuild import rebuild_command
 from shardy_common.stack import Stack
 
 pytestmark = [pytest.mark.connected, pytest.mark.asyncio(loop_scope="module")]
+CHROMIUM = os.environ.get("SHARDY_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome") or ""
+MOVES = 100
+
+
+def run(*command: str | Path, cwd: Path) -> None:
+    subprocess.run([str(word) for word in command], cwd=cwd, check=True, capture_output=True, timeout=600)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def stack(builder: Any, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
-    async with Stack(tmp_path_factory.mktemp("mesh"), gateways=2) as running:
+    """With the contributors' page."""
+    await asyncio.to_thread(run, "node", "contribute/build.mjs", cwd=builder.FOLDER)
+    env = {"SHARDY_CEREMONY_DIR": str(builder.BUILD / "contribute")}
+    async with Stack(tmp_path_factory.mktemp("mesh"), gateways=2, env=env) as running:
         yield running
 
 
@@ -89,6 +105,55 @@ async def place(
     circuit = request.node.name[:60]
     async with AsyncMesh(stack.url, stack.api_key) as mesh, AsyncMesh(stack.url, stack.operator_key) as operating:
         yield Place(stack, Script(builder.FOLDER), circuit, *tiny_files, tmp_path, mesh, operating)
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def browser() -> AsyncIterator[Any]:
+    async_api = pytest.importorskip("playwright.async_api", reason="playwright is not installed")
+    if not CHROMIUM:
+        pytest.skip("no Chromium on this machine (set SHARDY_CHROMIUM)")
+    flags = ["--no-sandbox", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+    async with async_api.async_playwright() as playwright:
+        running = await playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
+        yield running
+        await running.close()
+
+
+class Page:
+    """The contributors' page, opened and looked at with a key."""
+
+    def __init__(self, browser: Any, place: Place) -> None:
+        self.browser, self.place = browser, place
+        self.wrong: list[str] = []
+        self.sent: list[tuple[str, str]] = []
+
+    async def open(self, key: str) -> Any:
+        self.page = page = await self.browser.new_page()
+        page.on("pageerror", lambda error: self.wrong.append(str(error)))
+        page.on("console", lambda message: self.wrong.append(message.text) if message.type == "error" else None)
+        page.on("request", lambda request: self.sent.append((request.method, request.url)))
+        await page.goto(f"{self.place.stack.url}/ceremony/?circuit={self.place.circuit}")
+        await page.fill("#key", key)
+        await page.click("#look")
+        return page
+
+    async def contribute(self, name: str) -> None:
+        """Fill in, move the mouse, press the button."""
+        await self.page.fill("#name", name)
+        assert await self.page.is_disabled("#contribute"), "no contribution before the mouse was moved"
+        for at in range(MOVES):
+            await self.page.mouse.move(20 + at * 3, 40 + (at * at) % 300)
+        await self.page.click("#contribute")
+
+    async def says(self, words: str) -> str:
+        """Wait until the page's status has these words; all of it."""
+        script = "words => document.querySelector('#status').textContent.includes(words)"
+        try:
+            await self.page.wait_for_function(script, arg=words, timeout=120_000)
+        except Exception as error:
+            text = await self.page.text_content("#status")
+            raise AssertionError(f"the page never said {words!r}: {text!r}, {self.wrong}") from error
+        return str(await self.page.text_content("#status"))
 
 
 def flipped(path: Path, at: int) -> None:
@@ -204,3 +269,107 @@ async def test_what_a_verifier_must_bring(place: Place, builder: Any) -> None:
     flipped(copy, 70)
     with pytest.raises(InvalidInput, match="is not the circuit of this ceremony"):
         await place.steps("verify").verify(place.ptau, copy)
+
+
+@pytest.mark.browser
+async def test_the_page_for_contributors(place: Place, browser: Any) -> None:
+    """It contributes as the command does, speaks to the mesh alone, and says what to do where it was too slow."""
+    await place.start()
+    await place.steps("Ada").contribute("Ada")
+    view = Page(browser, place)
+    page = await view.open("wrong")
+    await view.says("key")
+    assert await page.is_hidden("#part") and view.wrong.pop().count("401"), "the browser's own word of it"
+    await page.fill("#key", place.stack.api_key)
+    await page.click("#look")
+    await view.says(f"Run 1 of {place.circuit} is open")
+    assert "Ada" in str(await page.text_content("#steps"))
+
+    held = asyncio.Event()
+
+    async def too_late(route: Any) -> None:
+        if not held.is_set():  # somebody else is faster than the first try
+            await place.steps("Bo").contribute("Bo")
+            held.set()
+        await route.continue_()
+
+    await page.route("**/contributions", too_late)
+    await view.contribute("Cyd")
+    assert "contribution 2 of Bo built on that key before" in await view.says("contribute again")
+    assert view.wrong.pop().count("409") and await page.is_hidden("#done")
+    await view.contribute("Cyd")
+    await view.says("Contribution 3 is recorded")
+    told = await place.told()
+    assert [one["name"] for one in told["contributions"]] == ["Ada", "Bo", "Cyd"]
+    assert await page.text_content("#hash") == told["contributions"][2]["hash"]
+    assert view.wrong == []
+    assert all(url.startswith((place.stack.url, "blob:", "data:")) for _, url in view.sent), view.sent
+    assert {method for method, _ in view.sent} == {"GET", "PUT", "POST"}
+    _, found = await place.steps("verify").verify(place.ptau, None)
+    assert found.good, found
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+@pytest.mark.timeout(1200)
+async def test_a_whole_ceremony_at_the_smallest_size(
+    place: Place, builder: Any, compiled: Any, random_case: Any, browser: Any
+) -> None:
+    """Two people by the command, one in a browser, a beacon: the key is registered, and a proof under it holds for the
+    mesh's verifier as for snarkjs; with another result's signals it does not."""
+    shape, folder = Circuit(8, 8, 8), place.folder
+    circuit = await asyncio.to_thread(compiled, 8, 8, 8)
+    ptau = await asyncio.to_thread(powers, builder.FOLDER, 12, folder)
+    place = replace(place, circuit=shape.name, r1cs=circuit.folder / f"{shape.name}.r1cs", ptau=ptau)
+
+    out, _ = await place.shardy("start", shape.name, "--ptau", ptau, "--unpublished")
+    assert "shardy ceremony contribute v2-8x8x8" in out
+    printed = {}
+    for name in ("Ada", "Bo"):
+        out, _ = await place.shardy("contribute", shape.name, "--name", name)
+        printed[name] = out.split()[-1]
+    _, err = await place.shardy("beacon", shape.name, BEACON, code=1)
+    assert "too early for the beacon: 2 contributions of people" in err
+    view = Page(browser, place)
+    page = await view.open(place.stack.api_key)
+    await view.says("is open")
+    await view.contribute("Cyd")
+    await view.says("Contribution 3 is recorded")
+    printed["Cyd"] = str(await page.text_content("#hash"))
+    assert view.wrong == []
+    out, _ = await place.shardy("beacon", shape.name, BEACON)
+    assert "sealed" in out
+    _, err = await place.shardy("contribute", shape.name, "--name", "Dee", code=1)
+    assert "is sealed: it takes no further contribution" in err
+
+    out, _ = await place.shardy("verify", shape.name, "--ptau", ptau, "--r1cs", place.r1cs, "--json")
+    assert json.loads(out)["good"] and json.loads(out)["reported"]
+    finish = ("finish", shape.name, "--ptau", ptau, "--vk", folder / "vk.json", "--zkey", folder / "final.zkey")
+    out, _ = await place.shardy(*finish, "--version", "from-a-ceremony", "--json")
+    told = await place.told()
+    assert told["state"] == "finished" and told["vk_hash"] == json.loads(out)["vk_hash"]
+    assert {one["name"]: one["hash"] for one in told["contributions"]} == printed
+    assert [check["good"] for check in told["checks"]] == [True, True], "an ordinary key's, and the operator's"
+    shown, _ = await place.shardy("show", shape.name)
+    assert all(one in shown for one in printed.values()) and "found all well" in shown
+    version = await place.operating.verifier("from-a-ceremony")
+    assert version["shape"] == [8, 8, 8] and version["vk_hash"] == told["vk_hash"] and not version["dev"]
+
+    case = random_case(shape, 21)
+    (folder / "inputs.json").write_text(json.dumps([case.inputs.as_json()]))
+    words = ("node", "witness.mjs", circuit.folder, folder / "inputs.json", folder)
+    await asyncio.to_thread(run, *words, cwd=builder.FOLDER)
+    proof, public = folder / "proof.json", folder / "public.json"
+    words = ("groth16", "prove", folder / "final.zkey", folder / "0.wtns", proof, public)
+    await asyncio.to_thread(snarkjs, builder.FOLDER, *words)
+    assert json.loads(public.read_text()) == [str(value) for value in case.signals]
+    files = (folder / "vk.json", public, proof)
+    assert "OK!" in await asyncio.to_thread(snarkjs, builder.FOLDER, "groth16", "verify", *files)
+    verifier = Verifier()
+    key = verifier.add_key(parse_vkey(version["vk"].encode()))
+    parsed, signals = parse_proof(proof.read_bytes()), parse_publics(public.read_bytes())
+    assert verifier.verify(key, parsed, signals)
+    assert not verifier.verify(key, parsed, [signals[0] + 1, *signals[1:]])
+    public.write_text(json.dumps([str(case.signals[0] + 1), *map(str, case.signals[1:])]))
+    with pytest.raises(subprocess.CalledProcessError):
+        await asyncio.to_thread(snarkjs, builder.FOLDER, "groth16", "verify", *files)
