@@ -193,8 +193,7 @@ def ceremony_start(
     """
     script = Script(circuits_folder(circuits))
     constraints = r1cs or script.folder / "build" / circuit / f"{circuit}.r1cs"
-    for file in (ptau, constraints):
-        _readable(file)
+    _readable(ptau, constraints)
 
     async def main(mesh: AsyncMesh, operating: AsyncMesh, work: Path) -> Told:
         steps = Steps(mesh, script, circuit, work, _say)
@@ -231,9 +230,9 @@ def ceremony_contribute(
         done = with_mesh(url, key, lambda mesh: Steps(mesh, script, circuit, work, _say).contribute(name.strip()))
     if as_json:
         print_json(done)
-        return
-    line(f"contribution {done['number']} to run {done['run']} of {circuit} is recorded; publish its hash:")
-    line(done["hash"])
+    else:
+        line(f"contribution {done['number']} to run {done['run']} of {circuit} is recorded; publish its hash:")
+        line(done["hash"])
 
 
 @ceremony.command("beacon")
@@ -293,8 +292,7 @@ def ceremony_verify(
     JSON: circuit, run, zkey, good, fault, what, why, reported.
     """
     script = Script(circuits_folder(circuits))
-    for file in (ptau, *([r1cs] if r1cs else [])):
-        _readable(file)
+    _readable(ptau, r1cs)
 
     async def main(mesh: AsyncMesh, work: Path) -> dict[str, Any]:
         told, found = await Steps(mesh, script, circuit, work, _say).verify(ptau, r1cs)
@@ -344,8 +342,7 @@ def ceremony_finish(
     """
     script = Script(circuits_folder(circuits))
     sides = sides_of(shape or _shape_of(circuit)) if version else []
-    for file in (ptau, *([r1cs] if r1cs else [])):
-        _readable(file)
+    _readable(ptau, r1cs)
     for file in (vk, *([zkey] if zkey else [])):
         writable(file)
 
@@ -409,9 +406,10 @@ def _say(text: str) -> None:
     err.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
-def _readable(file: Path) -> None:
-    if not file.is_file():
-        raise InvalidInput(f"there is no file {file}")
+def _readable(*files: Path | None) -> None:
+    for file in files:
+        if file is not None and not file.is_file():
+            raise InvalidInput(f"there is no file {file}")
 
 
 def _shape_of(circuit: str) -> str:

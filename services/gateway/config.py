@@ -15,8 +15,8 @@ class GatewaySettings(Settings):
     unless somebody says otherwise.
 
     mesh_key_file: what receipts are signed with (docs/receipts.md); mesh_key in data_dir, unless another is named.
-    ceremony_dir: the page for contributors to ceremonies, served at /ceremony/ (docs/ceremony.md); it is no part of this
-    package. trusted_proxies: addresses whose X-Forwarded-For is believed, with commas; replicas go to different addresses, so
+    ceremony_dir: the page for contributors to ceremonies, no part of this package (docs/ceremony.md).
+    trusted_proxies: addresses whose X-Forwarded-For is believed, with commas; replicas go to different addresses, so
     nobody else may say where a worker is. The limits for an address count by the address that is found so.
     """
 
