@@ -25,6 +25,7 @@ from shardy_client.ceremony import Script, put, tell, told_of
 from shardy_client.ceremony_steps import Steps, report
 from shardy_client.errors import InvalidInput, Refused, ShardyError
 from shardy_client.mesh import AsyncMesh
+from shardy_common.blob_usage import usage
 from shardy_common.proofs.parse import parse_proof, parse_publics, parse_vkey
 from shardy_common.proofs.signals import Circuit
 from shardy_common.proofs.verifier import Verifier
@@ -218,10 +219,13 @@ async def test_a_tampered_contribution_is_found_and_named(place: Place) -> None:
 
 
 async def test_a_rebuild_tells_the_same(place: Place, stack: Stack) -> None:
+    stored = await usage(stack.data_dir, 0.0)
     await place.start()
     await place.steps("Ada").contribute("Ada")
     await place.start(again=True)
     await place.steps("Bo").contribute("Bo")
+    later = await usage(stack.data_dir, 0.0)
+    assert later["blobs"] > stored["blobs"] and later["unnamed_blobs"] == stored["unnamed_blobs"], "keys are named"
     before = [await told_of(place.mesh.http, place.circuit, run) for run in (0, 1)]
     rebuilt = await asyncio.to_thread(rebuild_command, stack.data_dir, "gateway")
     assert [one["service"] for one in rebuilt] == ["gateway", "gateway"]
