@@ -110,9 +110,14 @@ async def place(
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def browser() -> AsyncIterator[Any]:
-    async_api = pytest.importorskip("playwright.async_api", reason="playwright is not installed")
-    if not CHROMIUM:
-        pytest.skip("no Chromium on this machine (set SHARDY_CHROMIUM)")
+    """Chromium; none where there is none."""
+    try:
+        from playwright import async_api
+    except ImportError:
+        async_api = None
+    if not CHROMIUM or async_api is None:
+        yield None
+        return
     flags = ["--no-sandbox", "--disable-quic", "--no-first-run", "--disable-background-networking"]
     async with async_api.async_playwright() as playwright:
         running = await playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
@@ -278,6 +283,8 @@ async def test_what_a_verifier_must_bring(place: Place, builder: Any) -> None:
 @pytest.mark.browser
 async def test_the_page_for_contributors(place: Place, browser: Any) -> None:
     """It contributes as the command does, speaks to the mesh alone, and says what to do where it was too slow."""
+    if browser is None:
+        pytest.skip("no Chromium with playwright on this machine (SHARDY_CHROMIUM names one)")
     await place.start()
     await place.steps("Ada").contribute("Ada")
     view = Page(browser, place)
@@ -314,7 +321,6 @@ async def test_the_page_for_contributors(place: Place, browser: Any) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.browser
 @pytest.mark.timeout(1200)
 async def test_a_whole_ceremony_at_the_smallest_size(
     place: Place, builder: Any, compiled: Any, random_case: Any, browser: Any
@@ -334,13 +340,16 @@ async def test_a_whole_ceremony_at_the_smallest_size(
         printed[name] = out.split()[-1]
     _, err = await place.shardy("beacon", shape.name, BEACON, code=1)
     assert "too early for the beacon: 2 contributions of people" in err
-    view = Page(browser, place)
-    page = await view.open(place.stack.api_key)
-    await view.says("is open")
-    await view.contribute("Cyd")
-    await view.says("Contribution 3 is recorded")
-    printed["Cyd"] = str(await page.text_content("#hash"))
-    assert view.wrong == []
+    if browser is None:  # the rest is worth a test without one
+        printed["Cyd"] = str((await place.steps("Cyd").contribute("Cyd"))["hash"])
+    else:
+        view = Page(browser, place)
+        page = await view.open(place.stack.api_key)
+        await view.says("is open")
+        await view.contribute("Cyd")
+        await view.says("Contribution 3 is recorded")
+        printed["Cyd"] = str(await page.text_content("#hash"))
+        assert view.wrong == []
     out, _ = await place.shardy("beacon", shape.name, BEACON)
     assert "sealed" in out
     _, err = await place.shardy("contribute", shape.name, "--name", "Dee", code=1)
