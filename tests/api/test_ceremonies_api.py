@@ -161,6 +161,7 @@ BAD: list[tuple[str, Any]] = [
     ("checks", {"good": False, "why": "x" * 501}),
     ("finish", {"vk_hash": "x"}),
     ("start", {"again": "yes"}),
+    ("start", {"again": 0}),
     ("start", {"ptau": "9" * 64}),
     ("start", {"circuit": "a.b"}),
     ("start", {"powers": "a b"}),

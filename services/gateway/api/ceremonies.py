@@ -70,7 +70,8 @@ async def start_ceremony(request: Request, who: Annotated[Caller, Depends(operat
     body = await read_json(request, BODY_BYTES_MAX)
     only(body, "circuit", "r1cs", "ptau", "powers", "zkey", "again")
     circuit, r1cs, ptau, zkey = (_text(body, name) for name in ("circuit", "r1cs", "ptau", "zkey"))
-    powers, again = "" if body.get("powers") is None else _text(body, "powers"), body.get("again") or False
+    powers = "" if body.get("powers") is None else _text(body, "powers")
+    again = False if body.get("again") is None else body["again"]
     if type(again) is not bool:
         raise Refused("again is true or false")
     _stored(request, r1cs=r1cs, zkey=zkey)
