@@ -2,12 +2,17 @@
 //
 // The second phase of a Groth16 set-up: keys whose randomness nobody holds, as long as one contributor was honest.
 //
-//   powers     POWERS.ptau                             check published powers of tau (long; once for all circuits)
+//   digest     POWERS.ptau                             their BLAKE2b-512, and under which name they were published
+//   powers     POWERS.ptau                             check powers of tau (long; once for all circuits)
 //   start      CIRCUIT.r1cs POWERS.ptau OUT.zkey       the key before anybody contributed
 //   contribute IN.zkey OUT.zkey NAME                   mix in this machine's randomness, which is then forgotten
 //   beacon     IN.zkey OUT.zkey HEX [ITERATIONS]       the last step: public randomness from after all contributions
+//   list       KEY.zkey                                who contributed so far, as the key itself says
+//   check      CIRCUIT.r1cs POWERS.ptau KEY.zkey       whether a key, at any step, follows from what it says
 //   verify     CIRCUIT.r1cs POWERS.ptau FINAL.zkey [TRANSCRIPT.json]   anybody, at any time; writes what was found
 //   export     FINAL.zkey VERIFICATION_KEY.json
+//
+// `shardy ceremony` calls these steps, and keeps their transcript in the log of a mesh (docs/ceremony.md).
 //
 // `verify` demands three contributions of people under different names and, as the last one, a beacon. What it cannot
 // see: whether contributors are different people and forgot their randomness, and whether the beacon was announced
@@ -18,78 +23,37 @@ import { createHash, randomBytes } from 'node:crypto';
 import * as fs from 'node:fs';
 import { pathToFileURL } from 'node:url';
 import { powersOfTau, zKey } from 'snarkjs';
+import { ceremonySection, contributionsIn, Malformed } from './contributions.mjs';
 
 const CONTRIBUTIONS_MIN = 3;
-const PARAMETERS_MAX = 1 << 20;
-const MPC_SECTION = 10;
-const CONTRIBUTION_POINTS = 3 * 64 + 128; // three points of G1, one of G2
-const BEACON = 1;
+const READ_BYTES_MAX = 2 << 20;
 
 class Refused extends Error {}
 
 const quiet = { debug() {}, info() {}, warn: console.error, error: console.error };
 
-/** SHA-256 of a file of any size, in hex. */
-export async function digestOf(path) {
-  const hash = createHash('sha256');
+/** The digest of a file of any size, in hex. */
+export async function digestOf(path, algorithm = 'sha256') {
+  const hash = createHash(algorithm);
   for await (const part of fs.createReadStream(path)) hash.update(part);
   return hash.digest('hex');
 }
 
-/** The bytes of a key's section about the ceremony; the file may be larger than memory. */
-function ceremonySection(path) {
+/** Who contributed, as a key says (contributions.mjs); the file may be larger than memory. */
+export function contributionsOf(path) {
   const file = fs.openSync(path, 'r');
   const read = (at, length) => {
-    const bytes = Buffer.alloc(length);
-    if (fs.readSync(file, bytes, 0, length, at) !== length) throw new Refused(`${path} is cut short`);
-    return bytes;
+    const bytes = Buffer.alloc(Math.min(length, READ_BYTES_MAX));
+    return bytes.subarray(0, fs.readSync(file, bytes, 0, bytes.length, at));
   };
   try {
-    const head = read(0, 12);
-    if (head.toString('latin1', 0, 4) !== 'zkey') throw new Refused(`${path} is no proving key`);
-    let at = 12;
-    for (let left = head.readUInt32LE(8); left > 0; left--) {
-      const section = read(at, 12);
-      const size = Number(section.readBigUInt64LE(4));
-      if (section.readUInt32LE(0) === MPC_SECTION) {
-        if (size > PARAMETERS_MAX) throw new Refused(`${path} lists too many contributions`);
-        return read(at + 12, size);
-      }
-      at += 12 + size;
-    }
-    throw new Refused(`${path} knows of no ceremony`);
+    return contributionsIn(ceremonySection(read));
+  } catch (problem) {
+    if (problem instanceof Malformed || problem instanceof RangeError) throw new Refused(`${path}: ${problem.message}`);
+    throw problem;
   } finally {
     fs.closeSync(file);
   }
-}
-
-/** Who contributed: {kind, name, transcript, beacon?, iterations?} in their order. transcript: 64 bytes in hex. */
-export function contributionsOf(path) {
-  const bytes = ceremonySection(path);
-  const found = [];
-  let at = 68;
-  for (let left = bytes.readUInt32LE(64); left > 0; left--) {
-    at += CONTRIBUTION_POINTS;
-    const one = { kind: '', name: '', transcript: bytes.toString('hex', at, at + 64) };
-    one.kind = bytes.readUInt32LE(at + 64) === BEACON ? 'beacon' : 'person';
-    const end = at + 72 + bytes.readUInt32LE(at + 68);
-    at += 72;
-    while (at < end) {
-      const type = bytes[at];
-      if (type === 2) {
-        one.iterations = bytes[at + 1];
-        at += 2;
-        continue;
-      }
-      const value = bytes.subarray(at + 2, at + 2 + bytes[at + 1]);
-      if (type === 1) one.name = value.toString('utf8');
-      else if (type === 3) one.beacon = value.toString('hex');
-      else throw new Refused(`${path}: a contribution says what nobody knows`);
-      at += 2 + value.length;
-    }
-    found.push(one);
-  }
-  return found;
 }
 
 /** Why these contributions do not make a key for production; empty where they do. */
@@ -112,7 +76,28 @@ function fresh(path) {
   return path;
 }
 
+async function follows(r1cs, ptau, zkey) {
+  if ((await zKey.verifyFromR1cs(r1cs, ptau, zkey, quiet)) !== true) {
+    throw new Refused(`${zkey} does not follow from ${r1cs} and ${ptau} by these contributions`);
+  }
+}
+
+const print = (value) => process.stdout.write(`${JSON.stringify(value, null, 2)}\n`);
+
 const steps = {
+  async digest(ptau) {
+    const known = JSON.parse(fs.readFileSync(new URL('powers.json', import.meta.url), 'utf8')).powers;
+    const blake2b = await digestOf(ptau, 'blake2b512');
+    print({ blake2b, published: known[blake2b] ?? '' });
+  },
+  async list(zkey) {
+    print({ contributions: contributionsOf(zkey) });
+  },
+  async check(r1cs, ptau, zkey) {
+    const contributions = contributionsOf(zkey);
+    await follows(r1cs, ptau, zkey);
+    print({ contributions });
+  },
   async powers(ptau) {
     if ((await powersOfTau.verify(ptau, quiet)) !== true) throw new Refused(`${ptau} is not what a ceremony leaves`);
     console.log(`${ptau} is consistent; compare its SHA-256 with the published one: ${await digestOf(ptau)}`);
@@ -143,14 +128,11 @@ const steps = {
     const contributions = contributionsOf(zkey);
     const problems = lacking(contributions);
     if (problems.length) throw new Refused(problems.join('; '));
-    if ((await zKey.verifyFromR1cs(r1cs, ptau, zkey, quiet)) !== true) {
-      throw new Refused(`${zkey} does not follow from ${r1cs} and ${ptau} by these contributions`);
-    }
-    const [r1csDigest, ptauDigest, zkeyDigest] = await Promise.all([r1cs, ptau, zkey].map(digestOf));
+    await follows(r1cs, ptau, zkey);
+    const [r1csDigest, ptauDigest, zkeyDigest] = await Promise.all([r1cs, ptau, zkey].map((file) => digestOf(file)));
     const transcript = { r1cs_sha256: r1csDigest, ptau_sha256: ptauDigest, zkey_sha256: zkeyDigest, contributions };
-    const text = `${JSON.stringify(transcript, null, 2)}\n`;
-    if (out) fs.writeFileSync(fresh(out), text);
-    else process.stdout.write(text);
+    if (out) fs.writeFileSync(fresh(out), `${JSON.stringify(transcript, null, 2)}\n`);
+    else print(transcript);
   },
   async export(zkey, out) {
     const problems = lacking(contributionsOf(zkey));
@@ -158,12 +140,22 @@ const steps = {
     fs.writeFileSync(fresh(out), `${JSON.stringify(await zKey.exportVerificationKey(zkey, quiet), null, 1)}\n`);
   },
 };
-const ARGUMENTS = { powers: [1, 1], start: [3, 3], contribute: [3, 3], beacon: [3, 4], verify: [3, 4], export: [2, 2] };
+const ARGUMENTS = {
+  digest: [1, 1],
+  powers: [1, 1],
+  start: [3, 3],
+  contribute: [3, 3],
+  beacon: [3, 4],
+  list: [1, 1],
+  check: [3, 3],
+  verify: [3, 4],
+  export: [2, 2],
+};
 
 async function main([step, ...words]) {
   const [least, most] = Object.hasOwn(ARGUMENTS, step ?? '') ? ARGUMENTS[step] : [1, 0];
   if (words.length < least || words.length > most) {
-    const head = fs.readFileSync(new URL(import.meta.url), 'utf8').split('\n').slice(1, 10);
+    const head = fs.readFileSync(new URL(import.meta.url), 'utf8').split('\n').slice(1, 13);
     console.error(head.map((line) => line.replace(/^\/\/ ?/, '')).join('\n'));
     return 2;
   }

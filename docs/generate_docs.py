@@ -43,7 +43,7 @@ FOLDERS: dict[str, Sequence[str]] = {
     "gossip-bridge": Directory.filters,
 }
 # what the last token of a subject is, where it is not the entity's own id
-KEYS = {"result": "task", "fraud": "task", "dlq": "entry", "canary": "job", "mesh": "key"}
+KEYS = {"result": "task", "fraud": "task", "dlq": "entry", "canary": "job", "mesh": "key", "ceremony": "circuit"}
 VALUES = {Path: "FILE", str: "TEXT", int: "N", float: "NUMBER"}
 JSON_PROMISE = (
     "An error is one line on standard error that says what to change. With `--json`, standard output holds one JSON"

@@ -1,5 +1,5 @@
 """The command line: `shardy`. Commands live in cli_compute, cli_jobs, cli_mesh, cli_operate, cli_verifiers,
-cli_verify, cli_local, cli_log, cli_care."""
+cli_ceremony, cli_verify, cli_local, cli_log, cli_care."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import typer
 
 from shardy_client import (
     cli_care,
+    cli_ceremony,
     cli_completion,
     cli_compute,
     cli_jobs,
@@ -50,6 +51,7 @@ for _panel, _commands in _PANELS.items():
 app.add_typer(cli_log.log, name="log", rich_help_panel="Operate")
 app.add_typer(cli_operate.dlq, name="dlq", rich_help_panel="Operate")
 app.add_typer(cli_operate.keys, name="keys", rich_help_panel="Operate")
+app.add_typer(cli_ceremony.ceremony, name="ceremony", rich_help_panel="Operate")
 app.add_typer(cli_verifiers.verifiers, name="verifiers", rich_help_panel="Operate")
 
 

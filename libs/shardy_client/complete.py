@@ -77,6 +77,12 @@ def circuits(ctx: typer.Context, incomplete: str) -> Choices:
     return _begun(iter({v.get("circuit"): "" for v in listed}.items()), incomplete)
 
 
+def ceremonies(ctx: typer.Context, incomplete: str) -> Choices:
+    """Circuits that have a ceremony."""
+    listed = _asked(ctx, f"/v1/ceremonies?limit={SHOWN_MAX}", "ceremonies", default_key)
+    return _begun(((c.get("circuit"), f"{c.get('state')}, run {c.get('run')}") for c in listed), incomplete)
+
+
 def _begun(pairs: Iterator[tuple[Any, str]], incomplete: str) -> Choices:
     return [(name, text) for name, text in pairs if isinstance(name, str) and name.startswith(incomplete)]
 

@@ -95,16 +95,23 @@ _WORDS: dict[str, Callable[[Data], str]] = {
     "dlq.recorded": lambda d: f"{d['cause']}: {d['subject_of']} (event {d['seq_of']})",
     "dlq.replayed": lambda d: f"by {d['by']}: {d['outcome']}",
     "dlq.discarded": lambda d: f"by {d['by']}: {d['reason']}",
-    "proof.challenged": lambda d: f"{_end(d['worker'])} is to prove {d['checked']} of {d['tiles']} tiles under"
-    f" {d['version']}",
+    "proof.challenged": lambda d: (
+        f"{_end(d['worker'])} is to prove {d['checked']} of {d['tiles']} tiles under {d['version']}"
+    ),
     "proof.submitted": lambda d: f"by {_end(d['worker'])}",
-    "proof.verified": lambda d: f"{_digest(d)} of {_end(d['worker'])} under {d['version']}: {d['checked']} of"
-    f" {d['tiles']} tiles",
+    "proof.verified": lambda d: (
+        f"{_digest(d)} of {_end(d['worker'])} under {d['version']}: {d['checked']} of {d['tiles']} tiles"
+    ),
     "proof.rejected": lambda d: f"{_digest(d)} of {_end(d['worker'])}: {d['cause']}: {d.get('detail', '')}",
     "proof.reaudited": lambda d: f"{_digest(d)}, verified under {d['version']}, which is revoked: {d['outcome']}",
     "verifier.registered": lambda d: f"version {d['version']} ({_digest(d, 'vk_hash')}) by {d['by']}",
     "verifier.rotated": lambda d: f"to version {d['version']} from {d['former'] or 'none'} by {d['by']}",
     "verifier.revoked": lambda d: f"version {d['version']} by {d['by']}: {d['why']}",
+    "ceremony.started": lambda d: f"run {d['run']} from key {_digest(d, 'zkey')} by {d['by']}",
+    "ceremony.contributed": lambda d: f"run {d['run']}: {d['number']} of {d['contributor']!r} by {d['by']}",
+    "ceremony.sealed": lambda d: f"run {d['run']}: beacon {d['beacon'][:12]} by {d['by']}",
+    "ceremony.verified": lambda d: f"run {d['run']}: {d['why'] or 'all is well'} by {d['by']}",
+    "ceremony.finished": lambda d: f"run {d['run']}: key {_digest(d, 'zkey')} by {d['by']}",
     "key.issued": lambda d: f"{d['label']!r} ({', '.join(d['scopes'])}) by {d['by']}",
     "key.revoked": lambda d: f"by {d['by']}, ends {moment(d['at_ms'])}",
 }

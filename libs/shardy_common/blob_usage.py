@@ -1,4 +1,5 @@
-"""How much of the blob store is named by jobs that are active or ended lately, and how much by none. Only counts.
+"""How much of the blob store is named by ceremonies, and by jobs that are active or ended lately, and how much by none.
+Only counts.
 
 The blobs of kept jobs are held by their digests in memory: about 100 bytes for each result of theirs.
 """
@@ -19,7 +20,7 @@ from shardy_common.log import JetStreamLog, Recorded, read_all
 from shardy_common.runtime import running_log
 from shardy_common.wire import events as ev
 
-_NAMING = ["job.submitted.*", "job.reopened.*", "result.submitted.*", "task.verified.*"]
+_NAMING = ["job.submitted.*", "job.reopened.*", "result.submitted.*", "task.verified.*", "ceremony.*.*"]
 _ENDS = (ev.JobCompleted, ev.JobFailed, ev.JobCancelled)
 
 
@@ -29,6 +30,8 @@ def digests_of(event: Any) -> Iterable[str]:
         return [operand.digest for operand in event.spec.operands.values()]
     if isinstance(event, ev.ResultSubmitted):
         return [event.digest, event.batch] if event.batch else [event.digest]
+    if isinstance(event, (ev.CeremonyStarted, ev.CeremonyContributed, ev.CeremonySealed)):
+        return [event.r1cs, event.zkey] if isinstance(event, ev.CeremonyStarted) else [event.zkey]
     return [event.digest] if isinstance(event, ev.TaskVerified) else []
 
 
@@ -67,8 +70,9 @@ async def usage(data_dir: Path, older_than_s: float) -> dict[str, Any]:
             kept.see(recorded)
         named: set[bytes] = set()
         async for recorded in _events(log, _NAMING):
-            if getattr(recorded.event, "job", "") in kept.jobs:
-                named.update(bytes.fromhex(digest) for digest in digests_of(recorded.event))
+            event = recorded.event
+            if event is not None and (event.name.startswith("ceremony.") or getattr(event, "job", "") in kept.jobs):
+                named.update(bytes.fromhex(digest) for digest in digests_of(event))
     return await asyncio.to_thread(_count, Path(data_dir) / "blobs", named, len(kept.jobs))
 
 

@@ -19,6 +19,7 @@ EMITS: dict[str, tuple[str, ...]] = {
         *("worker.joined", "worker.left", "result.submitted", "result.failed", "gateway.started", "proof.submitted"),
         *("dlq.replayed", "dlq.discarded", "mesh.keyed", "key.issued", "key.revoked", RECORDED),
         *("verifier.registered", "verifier.rotated", "verifier.revoked"),
+        *("ceremony.started", "ceremony.contributed", "ceremony.sealed", "ceremony.verified", "ceremony.finished"),
     ),
     "matchmaker": (
         *("task.created", "task.assigned", "task.expired", "task.unresolved", "worker.tiered"),

@@ -11,6 +11,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from shardy_common import limits
 from shardy_gateway.answer_base import Count, Digest, Dtype, Kind, Ms, Next, Policy, State, Strict
+from shardy_gateway.answers_ceremonies import CEREMONY_SHAPES
 from shardy_gateway.answers_credit import Credit, Ledger, Receipt
 from shardy_gateway.answers_log import LogEvent, LogPage, TaskStory
 from shardy_gateway.answers_services import ServiceList
@@ -406,6 +407,7 @@ ALL = (
     RotationRequest,
     Rotation,
     RevocationRequest,
+    *CEREMONY_SHAPES,
     LetterList,
     Letter,
     LetterClosed,

@@ -53,6 +53,11 @@ PAGE_HEADERS = {
         "connect-src 'self' ws: wss:; img-src 'self' data:; style-src 'self' 'unsafe-inline'"
     ),
 }
+# What makes randomness must have nowhere else to send it.
+CEREMONY_POLICY = (
+    "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self' blob:; connect-src 'self'; "
+    "img-src data:; style-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
 NO_PAGE = (
     "<!doctype html><title>Shardy</title><h1>Shardy is running</h1>"
     "<p>The worker page is not built. Run <code>make page</code> and reload.</p>"
@@ -79,6 +84,8 @@ def make_app(settings: GatewaySettings) -> FastAPI:
 
     async def headers(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
         response = await call_next(request)
+        if request.url.path.startswith("/ceremony/"):
+            response.headers["Content-Security-Policy"] = CEREMONY_POLICY
         for name, value in PAGE_HEADERS.items():
             response.headers.setdefault(name, value)
         return response
@@ -86,6 +93,8 @@ def make_app(settings: GatewaySettings) -> FastAPI:
     page = FastAPI(openapi_url=None)
     page.add_middleware(BaseHTTPMiddleware, dispatch=headers)
     problems.handle(page)
+    if settings.ceremony_dir is not None:
+        page.mount("/ceremony", StaticFiles(directory=settings.ceremony_dir, html=True))
     if (settings.static_dir / "index.html").is_file():
         page.mount("/", StaticFiles(directory=settings.static_dir, html=True))
     else:

@@ -15,6 +15,7 @@ class GatewaySettings(Settings):
     unless somebody says otherwise.
 
     mesh_key_file: what receipts are signed with (docs/receipts.md); mesh_key in data_dir, unless another is named.
+    ceremony_dir: the page for contributors to ceremonies, no part of this package (docs/ceremony.md).
     trusted_proxies: addresses whose X-Forwarded-For is believed, with commas; replicas go to different addresses, so
     nobody else may say where a worker is. The limits for an address count by the address that is found so.
     """
@@ -24,6 +25,7 @@ class GatewaySettings(Settings):
     api_keys_file: Path = Path(".data/api_keys")
     mesh_key_file: Path | None = None
     static_dir: Path = Path(__file__).parent / "static"
+    ceremony_dir: Path | None = None
     allow_same_address: bool = False
     trusted_proxies: str = ""
     probe_memory_mib_max: int = 2048

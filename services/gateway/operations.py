@@ -47,6 +47,8 @@ _BLOB = {
 _SUBMITTED = Answer("submitted; with `wait`, as it is when it ends or the time is over", "JobStatus")
 _NO_RECEIPT = ("no-receipt", "evidence-gone", "try-again")
 _SMALL_BODY = ("malformed-body", "refused", "wrong-content-type", "body-too-large")
+_STEP = {200: Answer("told before", "Ceremony"), 201: Answer("the transcript with it", "Ceremony")}
+_STEP_PROBLEMS = (*_SMALL_BODY, "no-such-ceremony", "ceremony-has-moved-on", "log-full", "try-again")
 _REPLAYED = Answer("this Idempotency-Key named the same job before", "JobStatus", headers=("Idempotent-Replayed",))
 
 OPERATIONS: dict[tuple[str, str], Operation] = {
@@ -233,6 +235,28 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         ),
         {JSON: "RevocationRequest"},
     ),
+    ("GET", "/v1/ceremonies"): Operation(
+        "any", {200: Answer("a page of ceremonies", "CeremonyList")}, ("bad-parameter",)
+    ),
+    ("GET", "/v1/ceremonies/{circuit}"): Operation(
+        "any", {200: Answer("the transcript", "Ceremony")}, ("bad-parameter", "no-such-ceremony")
+    ),
+    ("POST", "/v1/ceremonies"): Operation(
+        "operate",
+        {200: Answer("begun like this before", "Ceremony"), 201: Answer("begun now", "Ceremony")},
+        (*_SMALL_BODY, "no-such-ceremony", "ceremony-is-running", "too-many-ceremonies", "log-full", "try-again"),
+        {JSON: "CeremonyRequest"},
+    ),
+    ("POST", "/v1/ceremonies/{circuit}/contributions"): Operation(
+        "submit", _STEP, (*_STEP_PROBLEMS, "too-many-ceremonies"), {JSON: "ContributionRequest"}
+    ),
+    ("POST", "/v1/ceremonies/{circuit}/beacon"): Operation(
+        "operate", _STEP, (*_STEP_PROBLEMS, "ceremony-is-not-ready"), {JSON: "BeaconRequest"}
+    ),
+    ("POST", "/v1/ceremonies/{circuit}/checks"): Operation("any", _STEP, _STEP_PROBLEMS, {JSON: "CheckRequest"}),
+    ("POST", "/v1/ceremonies/{circuit}/finish"): Operation(
+        "operate", _STEP, (*_STEP_PROBLEMS, "ceremony-is-not-ready"), {JSON: "FinishRequest"}
+    ),
     ("GET", "/v1/dlq"): Operation("operate", {200: Answer("dead letters", "LetterList")}, ("bad-parameter",)),
     ("GET", "/v1/dlq/{entry}"): Operation("operate", {200: Answer("the letter", "Letter")}, ("no-such-entry",)),
     ("POST", "/v1/dlq/{entry}/replay"): Operation(
@@ -294,6 +318,7 @@ TAGS = {
     "credit": "What was verified of whom.",
     "keys": "API keys: issued, rotated, revoked.",
     "verifiers": "Verification keys of proofs: registered, rotated, revoked.",
+    "ceremonies": "Keys that nobody holds the randomness of: contributed to by many, verified by anyone.",
     "dlq": "Dead letters, for operators.",
     "log": "The event log, for operators.",
     "problems": "What refusals mean.",

@@ -232,6 +232,36 @@ TABLE = (
         "Read detail: what is full says what to do.",
     ),
     Problem(
+        "No such ceremony",
+        (404,),
+        "The circuit has no ceremony, or not this run of it.",
+        "List them with GET /v1/ceremonies.",
+    ),
+    Problem(
+        "Ceremony is running",
+        (409,),
+        "The circuit has a ceremony already.",
+        "Go on with it, or say `again` to put a new run in its place.",
+    ),
+    Problem(
+        "Ceremony has moved on",
+        (409,),
+        "The step was made from a key that is not the newest, or the run takes no such step any more.",
+        "GET the ceremony, and begin again from its newest key.",
+    ),
+    Problem(
+        "Ceremony is not ready",
+        (409,),
+        "Something comes first: contributions before the beacon, the beacon and a check before the end.",
+        "Read detail: it says what is missing.",
+    ),
+    Problem(
+        "Too many ceremonies",
+        (409,),
+        "As many circuits, runs or contributions are there as may be.",
+        "Read detail: what is full says what to do.",
+    ),
+    Problem(
         "No such entry",
         (404,),
         "There is no dead letter of this name.",

@@ -11,6 +11,7 @@ from shardy_common import kinds
 from shardy_common.log import Projection, Recorded, Table
 from shardy_common.shelf import Shelf
 from shardy_common.wire import events as ev
+from shardy_gateway.ceremonies import CeremonySide
 from shardy_gateway.evidence import Answers, MeshKeys
 from shardy_gateway.idempotency import Idempotency
 from shardy_gateway.keyring import Keyring
@@ -24,7 +25,7 @@ from shardy_gateway.shapes import FraudView, JobView, TaskView, WorkerView
 from shardy_gateway.side import SideFold, by_event
 from shardy_gateway.verifiers import Verifiers
 
-SIDES = (Letters, Answers, Ledger, MeshKeys, Reputations, Keyring, Idempotency, Verifiers, Proofs)
+SIDES = (Letters, Answers, Ledger, MeshKeys, Reputations, Keyring, Idempotency, Verifiers, CeremonySide, Proofs)
 TABLES = [
     Table(
         "jobs",
@@ -74,6 +75,7 @@ class Views:
         self._frauds_in: dict[str, int] = {}  # by job, for jobs that go on after their end
         self.reputations = Reputations(lambda task: self.tasks[task].leases if task in self.tasks else {})
         self.keyring, self.idempotency, self.verifiers = Keyring(), Idempotency(), Verifiers()
+        self.ceremonies = CeremonySide()
         self.proofs = Proofs(self.verifiers.registry)
         self.sides: tuple[SideFold, ...] = (  # in the order of SIDES
             self.letters,
@@ -84,6 +86,7 @@ class Views:
             self.keyring,
             self.idempotency,
             self.verifiers,
+            self.ceremonies,
             self.proofs,
         )
         for side in self.sides:

@@ -1,7 +1,7 @@
 """The production path to keys: powers of tau, three people, a beacon, a check by anyone; and each step out of place.
 
-Rules are tested on a circuit of one multiplication, whose powers take a second; the whole path once more on the
-smallest circuit of products, whose powers take minutes.
+Rules are tested on a circuit of one multiplication, whose powers take a second; the whole path on the smallest circuit
+of products, whose powers take minutes, over a mesh: test_ceremony_on_mesh.py.
 """
 
 from __future__ import annotations
@@ -10,23 +10,13 @@ import json
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ceremony_kit import BEACON, powers, tiny_r1cs
 from constraints import Circuit as Constraints
-
-from shardy_common.proofs.signals import Circuit
-
-BEACON = "0102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f20"
-TINY = """pragma circom 2.1.6;
-template Tiny() {
-    signal input a;
-    signal input b;
-    signal output c <== a * b;
-}
-component main = Tiny();
-"""
 
 
 @dataclass
@@ -61,31 +51,13 @@ class Ceremony:
         return self.key("3")
 
 
-def snarkjs(circuits: Path, *words: str | Path) -> str:
-    command = ["node", "node_modules/snarkjs/build/cli.cjs", *map(str, words)]
-    return subprocess.run(command, cwd=circuits, capture_output=True, text=True, timeout=600, check=True).stdout
-
-
-def powers(circuits: Path, power: int, folder: Path) -> Path:
-    """Powers of tau of one contributor: for a test they do. What is published takes their place in production."""
-    new, made, ready = (folder / f"{name}.ptau" for name in ("new", "made", "ready"))
-    snarkjs(circuits, "powersoftau", "new", "bn128", str(power), new)
-    snarkjs(circuits, "powersoftau", "contribute", new, made, "--name=test", "-e=test")
-    snarkjs(circuits, "powersoftau", "prepare", "phase2", made, ready)
-    return ready
-
-
 @pytest.fixture(scope="module")
 def tiny(builder: Any, tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Ceremony]:
     """(folder) → a ceremony for the circuit of one multiplication."""
     made = tmp_path_factory.mktemp("tiny")
-    inside = builder.BUILD / "tiny"
-    inside.mkdir(parents=True, exist_ok=True)
-    (inside / "tiny.circom").write_text(TINY)
-    command = ["node", "node_modules/circom2/cli.js", "build/tiny/tiny.circom", "--r1cs", "-o", "build/tiny"]
-    subprocess.run(command, cwd=builder.FOLDER, capture_output=True, check=True)
+    r1cs = tiny_r1cs(builder)
     ptau = powers(builder.FOLDER, 4, made)
-    return lambda folder: Ceremony(builder.FOLDER, inside / "tiny.r1cs", ptau, folder)
+    return lambda folder: Ceremony(builder.FOLDER, r1cs, ptau, folder)
 
 
 def test_the_whole_path(tiny: Any, tmp_path: Path) -> None:
@@ -173,24 +145,25 @@ def test_words_that_are_no_step(builder: Any, tmp_path: Path) -> None:
         assert found.returncode == 2 and "contribute IN.zkey" in found.stderr
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(1200)
-def test_products_at_the_smallest_size(builder: Any, compiled: Any, random_case: Any, tmp_path: Path) -> None:
-    """Keys of a ceremony prove a product to snarkjs; with another result's signals the proof is refused."""
-    shape = Circuit(8, 8, 8)
-    circuit, case = compiled(8, 8, 8), random_case(shape, 21)
-    ptau = powers(builder.FOLDER, 12, tmp_path)
-    run = Ceremony(builder.FOLDER, circuit.folder / f"{shape.name}.r1cs", ptau, tmp_path)
-    run.done("beacon", run.contributed(), run.key("final"), BEACON)
-    run.done("verify", run.r1cs, run.ptau, run.key("final"))
-    run.done("export", run.key("final"), tmp_path / "vk.json")
-    (tmp_path / "inputs.json").write_text(json.dumps([case.inputs.as_json()]))
-    command = ["node", "witness.mjs", str(circuit.folder), str(tmp_path / "inputs.json"), str(tmp_path)]
-    subprocess.run(command, cwd=builder.FOLDER, check=True)
-    files = [tmp_path / name for name in ("vk.json", "public.json", "proof.json")]
-    snarkjs(builder.FOLDER, "groth16", "prove", run.key("final"), tmp_path / "0.wtns", files[2], files[1])
-    assert json.loads(files[1].read_text()) == [str(value) for value in case.signals]
-    assert "OK!" in snarkjs(builder.FOLDER, "groth16", "verify", *files)
-    files[1].write_text(json.dumps([str(case.signals[0] + 1), *map(str, case.signals[1:])]))
-    with pytest.raises(subprocess.CalledProcessError):
-        snarkjs(builder.FOLDER, "groth16", "verify", *files)
+def test_keys_on_their_way(tiny: Any, tmp_path: Path) -> None:
+    """What a key lists at each step, and whether it follows from that; powers that nobody published have no name."""
+    run = tiny(tmp_path)
+    run.contributed()
+    assert json.loads(run.done("list", run.key("0"))) == {"contributions": []}
+    listed = json.loads(run.done("list", run.key("2")))["contributions"]
+    assert [(one["kind"], one["name"]) for one in listed] == [("person", "Ada"), ("person", "Bo")]
+    for number in ("0", "2"):
+        checked = json.loads(run.done("check", run.r1cs, run.ptau, run.key(number)))
+        assert checked == json.loads(run.done("list", run.key(number)))
+    good = run.key("2").read_bytes()
+    run.key("bad").write_bytes(good[:-70] + bytes([good[-70] ^ 1]) + good[-69:])
+    run.refused("check", run.r1cs, run.ptau, run.key("bad"))
+    found = json.loads(run.done("digest", run.ptau))
+    assert found == {"blake2b": blake2b(run.ptau.read_bytes()).hexdigest(), "published": ""}
+
+
+def test_published_powers_are_known_by_their_digest(builder: Any) -> None:
+    known = json.loads((builder.FOLDER / "powers.json").read_text())["powers"]
+    names = [f"powersOfTau28_hez_final_{power:02}" for power in range(8, 28)]
+    assert list(known.values()) == [*names, "powersOfTau28_hez_final"]
+    assert all(len(bytes.fromhex(digest)) == 64 for digest in known)

@@ -64,9 +64,13 @@ TABLE: dict[str, tuple[list[str], set[str], str]] = {
         ["v1", "--successor", "v2", "--why", "leaked"], VERIFIER, "v1 is revoked; v2 is active in its place"
     ),
 }  # fmt: skip
-# have tests of their own: test_cli_log.py, tests/connected/test_log_care.py, tests/docs/test_commands_run.py
+# have tests of their own: test_cli_log.py, tests/connected/test_log_care.py, tests/docs/test_commands_run.py,
+# tests/circuits/test_ceremony_on_mesh.py
 CARE = {"log list", "log task", "log archive", "log archives", "log verify", "log restore", "log replay"}
-ELSEWHERE = {"up", "worker", "doctor", "rebuild", "completion", "verify", "backup", "restore", "blobs"} | CARE
+CEREMONY = {f"ceremony {word}" for word in ("list", "show", "start", "contribute", "beacon", "verify", "finish")}
+ELSEWHERE = (
+    {"up", "worker", "doctor", "rebuild", "completion", "verify", "backup", "restore", "blobs"} | CARE | CEREMONY
+)
 
 
 @pytest.fixture

@@ -113,6 +113,9 @@ def test_every_service_folds_it_to_what_happened(name: str, service: str) -> Non
         digests = sorted(f"{task.id} {task.digest}" for task in tasks if task.digest)
         assert len(digests) == known["tasks_verified"]
         assert hashlib.sha256("\n".join(digests).encode()).hexdigest() == known["digests"]
+        runs = [core.ceremonies.run(c, r) for c, r in projection.rows("SELECT circuit, run FROM ceremonies")]
+        assert len(runs) == known["events"].get("ceremony.started/1", 0)
+        assert sum(run.state == "finished" for run in runs) == known["events"].get("ceremony.finished/1", 0)
     elif service == "gossip-bridge":
         digests = sorted(f"{task} {digest}" for task, digest in projection.rows("SELECT task, digest FROM digests"))
         assert hashlib.sha256("\n".join(digests).encode()).hexdigest() == known["digests"]

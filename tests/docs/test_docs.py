@@ -141,7 +141,7 @@ def test_commands_exist_with_the_flags_shown(page: Path) -> None:
         command = below if below in known else found[1]
         assert command in known, f"{page.name}: {line.strip()}"
         flags = {flag for option in known[command].params for flag in (*option.opts, *option.secondary_opts)}
-        used = set(re.findall(r"(?<=\s)(--?[a-z][a-z-]*)", found[2])) - {"--help"}
+        used = set(re.findall(r"(?<=\s)(--?[a-z][a-z0-9-]*)", found[2])) - {"--help"}
         assert used <= flags, f"{page.name}: {line.strip()} has {used - flags}"
 
 

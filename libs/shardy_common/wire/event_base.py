@@ -73,3 +73,14 @@ class VerifierEvent(Event, frozen=True):
     @property
     def entity_id(self) -> str:
         return self.circuit
+
+
+class CeremonyEvent(Event, frozen=True):
+    """Of a circuit, so that its changes are decided one after the other. run: the try that it belongs to."""
+
+    circuit: str
+    run: int
+
+    @property
+    def entity_id(self) -> str:
+        return self.circuit

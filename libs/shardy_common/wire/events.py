@@ -11,6 +11,13 @@ from typing import Any
 
 import msgspec
 
+from shardy_common.wire.ceremony_events import (
+    CeremonyContributed,
+    CeremonyFinished,
+    CeremonySealed,
+    CeremonyStarted,
+    CeremonyVerified,
+)
 from shardy_common.wire.event_base import Event
 from shardy_common.wire.mesh_events import (
     DlqDiscarded,
@@ -64,6 +71,11 @@ __all__ = [
     "Answered",
     "CanaryPrepared",
     "Carved",
+    "CeremonyContributed",
+    "CeremonyFinished",
+    "CeremonySealed",
+    "CeremonyStarted",
+    "CeremonyVerified",
     "DlqDiscarded",
     "DlqRecorded",
     "DlqReplayed",
@@ -135,6 +147,11 @@ AnyEvent = (
     | VerifierRegistered
     | VerifierRotated
     | VerifierRevoked
+    | CeremonyStarted
+    | CeremonyContributed
+    | CeremonySealed
+    | CeremonyVerified
+    | CeremonyFinished
     | DlqRecorded
     | DlqReplayed
     | DlqDiscarded

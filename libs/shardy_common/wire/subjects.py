@@ -15,6 +15,7 @@ ENTITIES = (
     "fraud",
     "proof",
     "verifier",
+    "ceremony",
     "dlq",
     "canary",
     "key",
