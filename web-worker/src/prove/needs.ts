@@ -1,12 +1,12 @@
-/** What a proof takes of a device's memory, measured, and so which circuits a device may prove with how many instances. */
+/** What a proof takes of a device's memory, as measured, and so which circuits a device may prove. */
 
 const MIB = 2 ** 20;
 
 /**
  * MiB by circuit: `one` for the first proof with one instance, reading an .r1cs included; `more` for each further one.
  *
- * The larger of what Chromium's processes (renderers and browser, which holds Blobs) and Node's process grew by at their
- * peak, rounded up: key, witness and quotient, linear memory, copies on their way, and what each worker's own heap takes.
+ * The larger of what Chromium's processes (renderers, and the browser, which holds Blobs) and Node's process grew by at
+ * their peak, rounded up: key, witness and quotient, linear memory, copies on their way, and each worker's own heap.
  * Measured with development keys; a key of a ceremony has the same sizes.
  */
 export const MEASURED: Readonly<Record<string, { one: number; more: number }>> = {
