@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from bench.tab_prover import CHROMIUM, FLAGS, Missing, Site, build_driver, keyed, run_threads
-
-SHAPE = (8, 8, 8)
-Follow = Callable[[dict[str, Any]], Awaitable[Any]]
+from bench.tab_prover import CHROMIUM, FLAGS, SMALLEST, Follow, Missing, Site, build_driver, keyed, run_threads
 
 
 @pytest.fixture(scope="session")
 def circuit() -> Path:
     """The smallest circuit's folder, with a development key."""
     try:
-        return keyed(SHAPE)
+        return keyed(SMALLEST)
     except Missing as problem:
         pytest.skip(str(problem))
 
