@@ -14,7 +14,6 @@ from shardy_common.proofs.parse import parse_proof, parse_publics, parse_vkey
 from shardy_common.proofs.signals import public_signals
 from shardy_common.proofs.verifier import Verifier
 
-
 # The first of them waits for circuit and key, and for the key maker where it was not built.
 pytestmark = pytest.mark.timeout(900)
 
