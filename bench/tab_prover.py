@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -23,6 +24,11 @@ import numpy as np
 from blake3 import blake3
 
 from shardy_common.proofs.signals import Circuit, Context
+
+SMALLEST = (8, 8, 8)
+"""The circuit that tests prove with."""
+Follow = Callable[[dict[str, Any]], Awaitable[Any]]
+"""From an order to its outcome."""
 
 ROOT = Path(__file__).resolve().parents[1]
 WEB = ROOT / "web-worker"
@@ -55,7 +61,9 @@ def keyed(shape: tuple[int, int, int]) -> Path:
     """The folder of a circuit with a development key; what is there already is kept. Raises Missing."""
     build = circuits_module()
     cargo = shutil.which("cargo")
-    if cargo is not None:
+    sources = [*(ROOT / "proofs-rs").glob("Cargo.*"), *(ROOT / "proofs-rs/src").rglob("*.rs")]
+    stale = not DEVKEYS.exists() or DEVKEYS.stat().st_mtime < max(path.stat().st_mtime for path in sources)
+    if stale and cargo is not None:
         command = [cargo, "build", "--release", "--quiet", "-j", "1", "--bin", "shardy-devkeys"]
         subprocess.run(command, cwd=ROOT / "proofs-rs", check=True)
     if not DEVKEYS.exists():

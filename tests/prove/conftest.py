@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+import asyncio
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from bench.tab_prover import CHROMIUM, FLAGS, Missing, Site, build_driver, keyed, run_threads
-
-SHAPE = (8, 8, 8)
-Follow = Callable[[dict[str, Any]], Awaitable[Any]]
+from bench.tab_prover import CHROMIUM, FLAGS, SMALLEST, Follow, Missing, Site, build_driver, keyed, run_threads
 
 
 @pytest.fixture(scope="session")
 def circuit() -> Path:
     """The smallest circuit's folder, with a development key."""
     try:
-        return keyed(SHAPE)
+        return keyed(SMALLEST)
     except Missing as problem:
         pytest.skip(str(problem))
 
@@ -77,6 +72,16 @@ async def page(site: Site) -> AsyncIterator[Any]:
     assert errors == []
 
 
+async def all_ended(page: Any) -> None:
+    """Wait until no worker of the page is left: a prover that is closed, or was never opened, leaves none behind."""
+    ends = []
+    for worker in page.workers:
+        end = asyncio.get_running_loop().create_future()
+        worker.on("close", lambda _, end=end: end.set_result(None))
+        ends.append(end)
+    await asyncio.wait_for(asyncio.gather(*ends), 10)
+
+
 @pytest.fixture(params=["node", "bun", pytest.param("chromium", marks=pytest.mark.browser)])
 def follow(request: pytest.FixtureRequest, circuit: Path, tmp_path: Path) -> Follow:
     """`await follow(order)`: its outcome in this runtime."""
@@ -86,9 +91,9 @@ def follow(request: pytest.FixtureRequest, circuit: Path, tmp_path: Path) -> Fol
         paths = [f"/{circuit.name}/{circuit.name}.{ending}" for ending in ("zkey", "r1cs")]
 
         async def in_page(order: dict[str, Any]) -> Any:
-            return await page.evaluate(
-                "([zkey, r1cs, order]) => window.prover.follow(zkey, r1cs, order)", [*paths, order]
-            )
+            outcome = await page.evaluate("(given) => window.prover.follow(...given)", [*paths, order])
+            await all_ended(page)
+            return outcome
 
         return in_page
     driver = request.getfixturevalue("threads")

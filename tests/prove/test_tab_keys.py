@@ -12,7 +12,8 @@ from blake3 import blake3
 
 from bench.tab_prover import Site
 
-pytestmark = pytest.mark.browser
+# The first of them waits for circuit and key, and for the key maker where it was not built.
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
 
 GET = "([files, most]) => window.prover.keys(files, most)"
 

@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import SHAPE, Follow
 from proofkit import node
 
-from bench.tab_prover import order, product
+from bench.tab_prover import SMALLEST, Follow, order, product
 from shardy_common.proofs.parse import parse_proof, parse_publics, parse_vkey
 from shardy_common.proofs.signals import public_signals
 from shardy_common.proofs.verifier import Verifier
+
+# The first of them waits for circuit and key, and for the key maker where it was not built.
+pytestmark = pytest.mark.timeout(900)
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +49,7 @@ def snarkjs_accepts(proved: dict[str, Any], circuit: Path, folder: Path) -> bool
 async def test_proofs_are_accepted(
     follow: Follow, circuit: Path, verifier: Verifier, tmp_path: Path, instances: int
 ) -> None:
-    made = product(SHAPE, instances, size=(7, 8, 5))
+    made = product(SMALLEST, instances, size=(7, 8, 5))
     outcome = await follow(order("prove", made, instances))
     assert "failed" not in outcome, outcome
     first, second, third = outcome["proofs"]
@@ -73,7 +75,7 @@ async def test_proofs_are_accepted(
 async def test_a_cancelled_proof_ends_at_once_and_the_next_one_is_made(
     follow: Follow, circuit: Path, verifier: Verifier, instances: int
 ) -> None:
-    made = product(SHAPE, 4)
+    made = product(SMALLEST, 4)
     outcome = await follow(order("cancel", made, instances))
     assert "failed" not in outcome, outcome
     # The last phases are over before anybody can stop them.
@@ -103,7 +105,7 @@ async def test_a_damaged_key_gives_words_and_no_proof(follow: Follow, circuit: P
         # The last is a coordinate that is no zero of a point at infinity.
         filled = next(at for at in range(start + size // 2, start + size) if zkey[at])
         places += [start - 12, start - 8, start + 4, filled]
-    outcome = await follow(order("damage", product(SHAPE, 5), 2, at=places))
+    outcome = await follow(order("damage", product(SMALLEST, 5), 2, at=places))
     assert "failed" not in outcome, outcome
     for at, said in zip(places, outcome["said"], strict=True):
         assert isinstance(said, str) and said.startswith("Error: ") and "undefined" not in said, (at, said)
@@ -115,7 +117,7 @@ async def test_a_damaged_key_gives_words_and_no_proof(follow: Follow, circuit: P
 async def test_a_wrong_product_is_refused_and_the_next_one_proved(
     follow: Follow, circuit: Path, verifier: Verifier
 ) -> None:
-    made = product(SHAPE, 6)
+    made = product(SMALLEST, 6)
     outcome = await follow(order("wrong", made, 2))
     assert "C is not A·Bᵀ" in outcome["said"]
     assert outcome["unfit"].startswith("RangeError: A has 63 bytes")

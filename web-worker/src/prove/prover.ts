@@ -77,20 +77,27 @@ export class Prover {
     const count = Math.max(1, Math.min(INSTANCES_MAX, Math.floor(options.instances)));
     const instances = Array.from({ length: count }, () => new Instance(host));
     const [first] = instances as [Instance];
-    return endedBy(signal, instances, async () => {
+    const read = async (): Promise<Prover> => {
       onProgress?.({ part: 0, phase: "reading the key" });
       const zkey = await Zkey.open(files.zkey);
       onProgress?.({ part: 0.1, phase: "reading the circuit" });
       const size = files.r1cs instanceof Uint8Array ? files.r1cs.length : files.r1cs.size;
       const circuit = await sliceOf(files.r1cs, 0, size);
       const wasPlan = new TextDecoder().decode(circuit.subarray(0, 4)) !== "r1cs";
+      signal?.throwIfAborted();
       const plan = await first.do({ t: "circuit", file: circuit });
       if (wasPlan) first.fresh = false;
       // To make a plan takes much more memory than to use one, and linear memory never shrinks.
       else first.end(new ProveError("the circuit is read"));
       onProgress?.({ part: 1, phase: "ready" });
       return new Prover(zkey, instances, plan);
-    });
+    };
+    try {
+      return await endedBy(signal, instances, read);
+    } catch (error) {
+      first.end(error);
+      throw error;
+    }
   }
 
   /** Bytes of the linear memory of all instances. */

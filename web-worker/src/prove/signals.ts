@@ -15,6 +15,7 @@ const CONTEXT_TAG = new TextEncoder().encode("shardy-task-ctx-v2\0");
 const CONTEXT_BYTES = 31;
 const ROWS_PACKED = 8;
 const DIGIT_BITS = 31;
+const DIGIT_END = 2 ** (DIGIT_BITS - 1);
 const WORD_BYTES = 31;
 const HASH_BYTES = 32;
 const FIELD_BYTES_MAX = 2 ** 16;
@@ -147,7 +148,7 @@ export function packedRows(
       // From the highest digit down, so that one shift serves all digits so far.
       for (let row = last; row >= first && column < cols; row--) {
         const value = values[row * cols + column] as number;
-        if (Math.abs(value) >= 2 ** (DIGIT_BITS - 1)) throw new RangeError(`${value} takes more than a digit of 31 bits`);
+        if (Math.abs(value) >= DIGIT_END) throw new RangeError(`${value} takes more than a digit of 31 bits`);
         number = (number << BigInt(DIGIT_BITS)) + BigInt(value);
       }
       packed.push(modP(number));

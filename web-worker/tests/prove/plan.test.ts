@@ -1,8 +1,8 @@
-import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { fits, instancesFor, MEASURED, needBytes } from "../../src/prove/needs.ts";
 import { BEFORE, slicesOf } from "../../src/prove/plan.ts";
 import { SECTION, sliceOf, Zkey } from "../../src/prove/zkey.ts";
+import { readJson } from "../vectors.ts";
 
 describe("the slices of a section", () => {
   it.each([1, 2_047, 2_048, 4_095, 4_096, 24_041, 131_072])("of %i points are all of it, once", (count) => {
@@ -48,9 +48,7 @@ describe("what a device may prove", () => {
   });
 
   it("knows each circuit that is built", () => {
-    const recorded = JSON.parse(readFileSync(new URL("../../../circuits/constraints.json", import.meta.url), "utf8")) as {
-      circuits: Record<string, unknown>;
-    };
+    const recorded = readJson("circuits/constraints.json") as { circuits: Record<string, unknown> };
     expect(Object.keys(MEASURED).sort()).toEqual(Object.keys(recorded.circuits).sort());
   });
 });
