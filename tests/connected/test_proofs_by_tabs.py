@@ -29,8 +29,8 @@ from shardy_common.stack import Stack
 from shardy_common.wire import events as ev
 
 sys.path[:0] = [str(ROOT / "tests/node_worker"), str(ROOT / "tests/browser")]
-import node_harness  # isort: skip  # these lie in the workers' own tests
-import browser_harness  # isort: skip
+import node_harness  # isort: skip  # noqa: E402  # these lie in the workers' own tests
+import browser_harness  # isort: skip  # noqa: E402
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
 CIRCUIT = "v2-8x8x8"

@@ -231,7 +231,9 @@ class FakeGateway:
             elif name == "heartbeat":
                 session.heartbeats += 1
                 credit = {} if self.credit is None else {"credit": self.credit}
-                await session.send({"t": "heartbeat", **credit})
+                # Where the worker is closing, what it says with that comes next.
+                with contextlib.suppress(WebSocketDisconnect, RuntimeError):
+                    await session.send({"t": "heartbeat", **credit})
             elif name == "leave":
                 session.left = True
                 await session.send({"t": "bye", "code": 1000, "reason": "as you wish", "retry_ms": 0})

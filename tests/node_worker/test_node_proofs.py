@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import time
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -31,9 +32,14 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
     return circuit_files(CIRCUIT.m, CIRCUIT.k, CIRCUIT.n, tmp_path_factory.mktemp("keys") / "v1")
 
 
+@cache
+def pack(data: bytes) -> bytes:
+    return gzip.compress(data, mtime=0)
+
+
 def put(gateway: ScriptGateway, data: bytes) -> dict[str, Any]:
     """A file of the mesh: stored packed, and its map."""
-    packed = gzip.compress(data, mtime=0)
+    packed = pack(data)
     digest = blake3(packed).hexdigest()
     gateway.blobs[digest] = packed
     return {"d": digest, "l": len(packed), "u": len(data)}

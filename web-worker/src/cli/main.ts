@@ -158,5 +158,5 @@ async function main(): Promise<void> {
   }
 }
 
-// The prover's threads run this file again. Nothing is awaited here: what is loaded later comes after this in the one file.
+// The prover's threads run this file again. Nothing is awaited: what is loaded later comes after this in the one file.
 if (!servesAsThread()) void main();

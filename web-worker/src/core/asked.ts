@@ -92,7 +92,9 @@ function checked(header: Header): Asked {
   const grid = new Grid(rows, cols, Math.min(circuit.m, rows), Math.min(circuit.n, cols));
   if (header.of !== grid.count) wrong(`of is ${String(header.of)}, and ${rows}×${cols} has ${grid.count} tiles`);
   const { tiles } = header;
-  if (!Array.isArray(tiles) || tiles.length < 1 || tiles.length > TILES_MAX) wrong(`1 to ${TILES_MAX} tiles are asked for`);
+  if (!Array.isArray(tiles) || tiles.length < 1 || tiles.length > TILES_MAX) {
+    wrong(`1 to ${TILES_MAX} tiles are asked for`);
+  }
   const numbers = (tiles as unknown[]).map((tile) => countOf(tile, "a tile", 0, grid.count - 1));
   if (numbers.some((tile, at) => at > 0 && tile <= (numbers[at - 1] as number))) wrong("tiles rise");
   return {

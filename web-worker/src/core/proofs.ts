@@ -1,6 +1,6 @@
 /**
- * Proofs that the mesh asks for (docs/protocol.md §8), from the `prove` frame to the `ack`. They outlive connections, as
- * the work for them is long: what was made is kept until it is acknowledged, and sent again where it is asked for again.
+ * Proofs that the mesh asks for (docs/protocol.md §8), from the `prove` frame to the `ack`. They outlive connections,
+ * as the work for them is long: what was made is kept until it is acknowledged, and sent again when it is asked again.
  *
  * The code that proves is loaded when the first proof is asked for (proving.ts).
  */
@@ -134,7 +134,8 @@ export class ProofDesk {
       return await this.#maker;
     } catch (error) {
       this.#maker = null;
-      throw new WorkError("fetch", `the prover can't be loaded: ${error instanceof Error ? error.message : String(error)}`);
+      const message = error instanceof Error ? error.message : String(error);
+      throw new WorkError("fetch", `the prover can't be loaded: ${message}`);
     }
   }
 
@@ -152,7 +153,8 @@ export class ProofDesk {
 
   #giveBack(asked: Asked, error: WorkError): void {
     this.progress.failed(asked, error);
-    const header = { t: "failed", lease: asked.lease, code: error.code, message: error.message.slice(0, MESSAGE_CHARS) };
+    const message = error.message.slice(0, MESSAGE_CHARS);
+    const header = { t: "failed", lease: asked.lease, code: error.code, message };
     if (this.wire.open()) this.wire.send(header);
     else this.#returns = [...this.#returns, header].slice(-WAITING_MAX);
   }

@@ -1,6 +1,6 @@
 /**
  * Makes the proofs of a `prove` frame: key and circuit, kept on this device; each tile, computed again with the engine;
- * and the prover, which is kept for the next frame. This is where the prover's code comes in: load it when it is needed.
+ * and the prover, kept for the next frame. This is where the prover's code comes in: load it when it is needed.
  */
 import type { Host as ProveHost } from "../prove/instance.ts";
 import { hashWith, Keys, type KeyStore } from "../prove/keys.ts";
@@ -63,7 +63,10 @@ export class Proving implements Maker {
     let ms = 0;
     for (const [at, index] of tiles.entries()) {
       const tell = (phase: string, part: number): void =>
-        this.needs.shown({ text: `proving tile ${at + 1} of ${tiles.length}: ${phase}`, part: (at + part) / tiles.length });
+        this.needs.shown({
+          text: `proving tile ${at + 1} of ${tiles.length}: ${phase}`,
+          part: (at + part) / tiles.length,
+        });
       tell("computing it again", 0);
       const { context, a, b, c } = await this.#tile(asked, index);
       const start = performance.now();

@@ -156,8 +156,8 @@ export class MeshWorker {
       const memoryBytes = this.#provesMib(this.settings.memoryMib) * 1024 * 1024;
       const session = (): Promise<void> => desk.session();
       const shown = (proof: Status["proof"]): void => this.#set({ proof });
-      const worker = identity.publicKey;
-      return new Proving({ tools, source, engineBytes, worker, memoryBytes, host: await host(), store, instances, session, shown });
+      const needs = { tools, source, engineBytes, worker: identity.publicKey, memoryBytes, session, shown };
+      return new Proving({ ...needs, host: await host(), store, instances });
     };
     const desk: ProofDesk = new ProofDesk(
       proves === undefined ? null : () => open(proves),
