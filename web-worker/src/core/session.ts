@@ -137,7 +137,7 @@ export class Session {
     this.#socket.close(1000);
   }
 
-  /** `code`: what the close means to the worker, where the socket's own would not say it. `told`: what the mesh hears. */
+  /** `code`: what the close means here, where the socket's own would not say it. `told`: what the mesh hears. */
   #giveUp(reason: string, code: number | null = null, told?: number): void {
     // What went wrong first is what was wrong.
     this.#fault ??= reason;
