@@ -15,10 +15,11 @@ PAGE := services/gateway/static/index.html
 # tests wait more than they compute: two files at a time, each in a process of its own
 LANES ?= -n 3 --dist loadfile
 WORKER_JS := web-worker/dist/shardy-worker.mjs
+MODULES := libs/shardy_common/engine/shardy_engine.wasm libs/shardy_common/proofs/prover.wasm
 PAGE_SOURCES := $(shell find web-worker/src web-worker/index.html web-worker/public web-worker/vite.config.ts -type f 2>/dev/null) \
-  web-worker/package-lock.json libs/shardy_common/engine/shardy_engine.wasm
+  web-worker/package-lock.json $(MODULES)
 WORKER_JS_SOURCES := $(shell find web-worker/src web-worker/vite.cli.config.ts -type f 2>/dev/null) \
-  $(wildcard libs/shardy_common/kernels/*) web-worker/package-lock.json libs/shardy_common/engine/shardy_engine.wasm
+  $(wildcard libs/shardy_common/kernels/*) web-worker/package-lock.json $(MODULES)
 INSTALL = UV_PYTHON_DOWNLOADS=never $(VENV)/bin/uv pip install -q --python $(PY)
 
 .PHONY: help demo up worker worker-js test test-fast test-compose lint bench engine engine-check circuits proofs proofs-check devkeys kernels page vectors docs clean

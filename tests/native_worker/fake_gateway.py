@@ -41,6 +41,7 @@ class Session:
         self.frames = 0
         self.result_frames = 0
         self.left = False
+        self.close_code: int | None = None  # with which the worker closed the socket
         self._budget, self._paid_at = 10_000.0, time.monotonic()
         self.closed = asyncio.Event()
 
@@ -62,6 +63,11 @@ class Session:
             self.gateway.leases[lease["lease"]] = lease
         await self.send({"t": "lease", "leases": leases, "carry": carry}, tuple(c[2] for c in carried))
 
+    async def prove(self, asked: dict[str, Any]) -> None:
+        """asked: a `prove` frame without its type."""
+        self.gateway.asked[asked["lease"]] = asked
+        await self.send({"t": "prove", **asked})
+
     async def close(self, code: int, reason: str = "") -> None:
         await self.socket.close(code, reason)
 
@@ -79,6 +85,8 @@ class FakeGateway:
         self.headers: dict[str, dict[str, Any]] = {}
         self.times_seen: dict[str, int] = {}
         self.failed: dict[str, dict[str, Any]] = {}
+        self.asked: dict[str, dict[str, Any]] = {}  # what is to be proved, by lease
+        self.proofs: dict[str, list[bytes]] = {}  # each time that they came
         self.violations: list[str] = []
         self.fetches: list[tuple[str, str]] = []
         self.sessions: list[Session] = []
@@ -162,6 +170,8 @@ class FakeGateway:
             self.sessions.append(session)
             try:
                 await self._session(session)
+            except WebSocketDisconnect as gone:
+                session.close_code = gone.code
             finally:
                 session.closed.set()
                 await self.notify()
@@ -169,7 +179,7 @@ class FakeGateway:
     async def _recv(self, socket: WebSocket) -> tuple[dict[str, Any], list[memoryview]]:
         message = await socket.receive()
         if message["type"] == "websocket.disconnect":
-            raise WebSocketDisconnect
+            raise WebSocketDisconnect(message.get("code", 1000))
         if message.get("bytes") is None:
             self.broken("a text message")
             raise WebSocketDisconnect
@@ -193,6 +203,8 @@ class FakeGateway:
             self.broken(f"probe: {session.probed}")
             await session.close(4401, "probe")
             return
+        if not 0 <= session.probed.get("proves_mib", 0) <= session.probed["memory_mib"]:
+            self.broken(f"probed.proves_mib is {session.probed['proves_mib']!r}")
         for name, kind in (("ms", float), ("gops", float), ("memory_mib", int), ("backend", str), ("engine", str)):
             if not isinstance(session.probed.get(name), kind):
                 self.broken(f"probed.{name} is {session.probed.get(name)!r}")
@@ -212,12 +224,16 @@ class FakeGateway:
                     await session.close(4401, "signature of results")
                     return
                 await self._take(session, header["results"], segments)
+            elif name == "proof":
+                await self._take_proofs(session, header, segments)
             elif name == "failed":
                 self.failed[header["lease"]] = header
             elif name == "heartbeat":
                 session.heartbeats += 1
                 credit = {} if self.credit is None else {"credit": self.credit}
-                await session.send({"t": "heartbeat", **credit})
+                # Where the worker is closing, what it says with that comes next.
+                with contextlib.suppress(WebSocketDisconnect, RuntimeError):
+                    await session.send({"t": "heartbeat", **credit})
             elif name == "leave":
                 session.left = True
                 await session.send({"t": "bye", "code": 1000, "reason": "as you wish", "retry_ms": 0})
@@ -261,6 +277,18 @@ class FakeGateway:
         if self.ack:
             await session.send({"t": "ack", "acks": acks})
 
+    async def _take_proofs(self, session: Session, header: dict[str, Any], segments: list[memoryview]) -> None:
+        """256 bytes for each tile that was asked for (§8)."""
+        lease = header["lease"]
+        data = bytes(segments[header["s"]])
+        if lease not in self.asked or len(data) != 256 * len(self.asked[lease]["tiles"]):
+            self.broken(f"{len(data)} bytes of proofs for {lease}")
+        if not isinstance(header["ms"], float) or not isinstance(header["backend"], str):
+            self.broken(f"proof: {header}")
+        self.proofs.setdefault(lease, []).append(data)
+        if self.ack:
+            await session.send({"t": "ack", "acks": [[lease, "accepted"]]})
+
     # --- HTTP -----------------------------------------------------------------------------------------------
 
     def _authorised(self, request: Request) -> bool:
@@ -278,6 +306,9 @@ class FakeGateway:
         if data is None:
             return Response(status_code=404)
         wanted = request.headers.get("range", "")
+        if not wanted:
+            self.fetches.append((request.path_params["digest"], "whole"))
+            return Response(data, media_type="application/octet-stream")
         self.fetches.append((request.path_params["digest"], wanted))
         first, last = (int(x) for x in wanted.removeprefix("bytes=").split("-"))
         headers = {"Content-Range": f"bytes {first}-{last}/{len(data)}"}

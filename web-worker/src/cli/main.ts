@@ -4,8 +4,10 @@ import engineData from "../../../libs/shardy_common/engine/shardy_engine.wasm?in
 import { version } from "../../package.json";
 import type { Ending, Settings, Status } from "../core/status.ts";
 import { MeshWorker } from "../core/worker.ts";
+import { servesAsThread } from "../prove/threads.ts";
 import { defaultKeyPath, loadOrCreate, NO_STORE, storeOf } from "./keyfile.ts";
 import { HELP, MEMORY_MIB_MIN, type Options, optionsFrom, UsageError } from "./options.ts";
+import { provesOf } from "./proves.ts";
 import { CLI_WORDS, jsonOf, Story, summary } from "./report.ts";
 import { socketClass } from "./socket.ts";
 
@@ -109,6 +111,7 @@ async function work(options: Options): Promise<number> {
     engineBytes: new Uint8Array(Buffer.from(engineData.slice(engineData.indexOf(",") + 1), "base64")),
     fetch: (input, init) => fetch(input, init),
     Socket: socketClass(process.versions),
+    proves: provesOf(new URL(import.meta.url), process.env),
     changed: report.changed,
     words: CLI_WORDS,
   });
@@ -155,4 +158,5 @@ async function main(): Promise<void> {
   }
 }
 
-await main();
+// The prover's threads run this file again. Nothing is awaited: what is loaded later comes after this in the one file.
+if (!servesAsThread()) void main();

@@ -31,7 +31,7 @@ worker's key, and what the mesh has verified is credited to that key.
 Options:
   --url URL          where the mesh is (SHARDY_URL, else ${DEFAULT_URL})
   --key FILE         this worker's identity, made if missing; workers on one machine need one each
-  --ephemeral        an identity that is gone afterwards; writes no file
+  --ephemeral        an identity that is gone afterwards, and in no file
   --name NAME        name shown in lists
   --memory-mib N     most memory to use, in MiB (half of what is free, at most 1024)
   --backend NAME     wasm (processor), webgpu where this runtime has it, or auto: the faster of the two
@@ -39,6 +39,9 @@ Options:
   --json             one JSON object a line on standard output for each change of the status
   -h, --help         show this
   --version          show the version
+
+For jobs whose results are to be proved it uses a second core and half of the memory, and keeps proving keys in the
+user's cache folder, at most 512 MiB.
 
 One process computes on one core; start several, each with a key of its own, to use more. A mesh that does not answer
 five times in a row is given up, unless it has answered before.

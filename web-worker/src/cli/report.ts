@@ -30,7 +30,10 @@ export const CLI_WORDS: Words = {
 const verified = ({ credit }: Status): string =>
   credit === null ? "" : `, ${counted(credit.tasks)} verified ever (credit ${creditOfOps(credit.ops)})`;
 
-export const summary = (status: Status): string => `${counted(status.tasksDone)} tasks done${verified(status)}`;
+const proved = ({ proofsMade }: Status): string => (proofsMade === 0 ? "" : `, ${counted(proofsMade)} proofs made`);
+
+export const summary = (status: Status): string =>
+  `${counted(status.tasksDone)} tasks done${proved(status)}${verified(status)}`;
 
 /** Sentences for people, each once. */
 export class Story {
@@ -91,6 +94,8 @@ export function jsonOf(status: Status): string {
     engine: status.engine,
     tasks_done: status.tasksDone,
     tasks_failed: status.tasksFailed,
+    proofs_made: status.proofsMade,
+    proof: status.proof,
     verified: credit,
     credit: credit === null ? null : credit.ops / 1e9,
     notes: status.notes,

@@ -40,6 +40,9 @@ export type Closed = {
 
 export const VERSION = 2;
 const NO_COMMON_VERSION = 4406;
+const MALFORMED = 4400;
+/** As much as fits a close frame, whatever the letters. */
+const REASON_CHARS = 40;
 
 /** Sooner than the mesh asks for, so that a late timer costs nothing. */
 const HEARTBEAT_MS = 10_000;
@@ -93,7 +96,9 @@ export class Session {
           this.#received(decodeFrame(event.data));
           if (this.#stage === "joined") clearTimeout(handshake);
         } catch (error) {
-          this.#giveUp(error instanceof Error ? error.message : String(error));
+          const said = error instanceof Error ? error.message : String(error);
+          if (error instanceof FrameError) this.#giveUp(said, MALFORMED, MALFORMED);
+          else this.#giveUp(said);
         }
       };
       // Browsers tell nothing of what went wrong; other hosts name it.
@@ -132,13 +137,14 @@ export class Session {
     this.#socket.close(1000);
   }
 
-  /** `code`: what the close means to the worker, where the socket's own would not say it. */
-  #giveUp(reason: string, code: number | null = null): void {
+  /** `code`: what the close means here, where the socket's own would not say it. `told`: what the mesh hears. */
+  #giveUp(reason: string, code: number | null = null, told?: number): void {
     // What went wrong first is what was wrong.
     this.#fault ??= reason;
     this.#faultCode ??= code;
     this.#gaveUp = true;
-    this.#socket.close();
+    if (told === undefined) this.#socket.close();
+    else this.#socket.close(told, reason.slice(0, REASON_CHARS));
   }
 
   #beat(): void {

@@ -2,6 +2,7 @@
 import type { Refusal, Trial } from "../gpu/choose.ts";
 import type { Backends } from "./compute.ts";
 import type { Rate } from "./measure.ts";
+import type { Shown } from "./proofs.ts";
 import type { BackendName } from "./types.ts";
 
 export type Settings = {
@@ -59,6 +60,10 @@ export type Status = {
   /** What the mesh has verified of this key, ever; null until it said so. */
   credit: Credit | null;
   work: string | null;
+  /** The proof in the making. */
+  proof: Shown | null;
+  /** Tiles of results that were proved. */
+  proofsMade: number;
   lastDigest: string | null;
   /** Sentences for the person at the page, newest last. */
   notes: string[];
@@ -84,6 +89,8 @@ export const NEW_STATUS: Readonly<Status> = {
   doneBy: {},
   credit: null,
   work: null,
+  proof: null,
+  proofsMade: 0,
   lastDigest: null,
   notes: [],
 };

@@ -101,8 +101,9 @@ export class Work {
     for (const entry of this.queue.cancel(ids)) this.#feed.release(entry);
   }
 
-  acks(acks: readonly [lease: string, outcome: string][]): void {
-    for (const [lease] of acks) this.outbox.ack(lease);
+  /** The leases among them whose results are not held here. */
+  acks(acks: readonly [lease: string, outcome: string][]): string[] {
+    return acks.flatMap(([lease]) => (this.outbox.ack(lease) === undefined ? [lease] : []));
   }
 
   /** After a new `tier`. */

@@ -5,13 +5,14 @@
 import { Engine, hex } from "../engine/engine.ts";
 import { Compute } from "./compute.ts";
 import type { UploadTarget } from "./deliver.ts";
-import type { Frame } from "./frame.ts";
+import { type Frame, FrameError } from "./frame.ts";
 import { Graphics } from "./graphics.ts";
 import { type Identity, identityFrom, type KeyStore, resultsMessage, sign } from "./identity.ts";
 import type { Tools } from "./kinds.ts";
 import { type Multiply, measure, probeMemory } from "./measure.ts";
-import { OperandStore } from "./operands.ts";
+import { type BlobSource, OperandStore } from "./operands.ts";
 import { probeDigest } from "./probe.ts";
+import { type Maker, ProofDesk, type Proves } from "./proofs.ts";
 import { type Closed, type ProbeRequest, Session, type Tier } from "./session.ts";
 import { creditOf, type Ending, NEW_STATUS, PAGE_WORDS, type Settings, type Status, type Words } from "./status.ts";
 import { backoffMs, sleep } from "./timing.ts";
@@ -24,6 +25,8 @@ export type Host = {
   engineBytes: BufferSource;
   fetch: typeof fetch;
   Socket: typeof WebSocket;
+  /** Without it this device proves nothing. */
+  proves?: Proves;
   /** Without them, those of the page. */
   words?: Words;
   changed(status: Status): void;
@@ -39,6 +42,7 @@ export class MeshWorker {
   readonly #stopping = new AbortController();
   #session: Session | null = null;
   #work: Work | null = null;
+  #proofs: ProofDesk | null = null;
   #compute: Compute | null = null;
   #token = "";
   #fault: Ending | null = null;
@@ -51,8 +55,10 @@ export class MeshWorker {
   /** Runs until stopped or refused for good; never throws. */
   async run(): Promise<Ending> {
     const ending = await this.#untilTheEnd();
-    if (ending.why === "stopped") this.#set({ state: "stopped", work: null });
-    else this.#set({ state: "failed", message: ending.message, work: null });
+    // Nothing is proved for a mesh that is left.
+    this.#stopping.abort();
+    if (ending.why === "stopped") this.#set({ state: "stopped", work: null, proof: null });
+    else this.#set({ state: "failed", message: ending.message, work: null, proof: null });
     return ending;
   }
 
@@ -76,7 +82,7 @@ export class MeshWorker {
     this.#stopping.abort();
     this.#work?.drop();
     this.#session?.close();
-    this.#set({ state: "stopped", message: "Stopped. Nothing runs any more.", work: null });
+    this.#set({ state: "stopped", message: "Stopped. Nothing runs any more.", work: null, proof: null });
   }
 
   async #prepare(): Promise<{ engine: Engine; compute: Compute; identity: Identity }> {
@@ -110,6 +116,7 @@ export class MeshWorker {
     this.#showBackend();
     const tools = { engine, store, compute, stopping: this.#stopping.signal };
     this.#work = this.#newWork(tools, source, identity);
+    this.#proofs = this.#newProofs(tools, source, identity);
     return { engine, compute, identity };
   }
 
@@ -140,6 +147,37 @@ export class MeshWorker {
         idle: () => this.#session?.joined === true && this.#set({ state: "waiting", work: null }),
       },
     );
+  }
+
+  #newProofs(tools: Tools, source: BlobSource, identity: Identity): ProofDesk {
+    const { proves, engineBytes } = this.host;
+    const open = async ({ store, host, instances }: Proves): Promise<Maker> => {
+      const { Proving } = await import("./proving.ts");
+      const memoryBytes = this.#provesMib(this.settings.memoryMib) * 1024 * 1024;
+      const session = (): Promise<void> => desk.session();
+      const shown = (proof: Status["proof"]): void => this.#set({ proof });
+      const needs = { tools, source, engineBytes, worker: identity.publicKey, memoryBytes, session, shown };
+      return new Proving({ ...needs, host: await host(), store, instances });
+    };
+    const desk: ProofDesk = new ProofDesk(
+      proves === undefined ? null : () => open(proves),
+      {
+        open: () => this.#session?.joined === true,
+        send: (header, segments) => void this.#session?.send(header, segments),
+      },
+      {
+        shown: (proof) => this.#set({ proof }),
+        made: (count) => this.#set({ proofsMade: this.status.proofsMade + count }),
+        failed: (_asked, error) => this.#note(`A proof was not made (${error.code}): ${error.message}`),
+      },
+      this.#stopping.signal,
+    );
+    return desk;
+  }
+
+  /** Half of the memory: the other half is for operands. */
+  #provesMib(memoryMib: number): number {
+    return this.host.proves === undefined ? 0 : Math.floor(memoryMib / 2);
   }
 
   async #stayJoined(engine: Engine, compute: Compute, identity: Identity): Promise<Ending> {
@@ -208,11 +246,13 @@ export class MeshWorker {
         : (a, b, k, out) => engine.matmul(a.ptr, b.ptr, out, a.rows, b.rows, k);
     const digest = await probeDigest(engine, multiply, request);
     const rate = backend === "webgpu" ? this.status.gpuRate : this.status.wasmRate;
+    const memory_mib = probeMemory(Math.min(request.memory_mib_max, this.settings.memoryMib));
     return {
       digest,
       ms: rate?.ms ?? 0,
       gops: rate?.gops ?? 0,
-      memory_mib: probeMemory(Math.min(request.memory_mib_max, this.settings.memoryMib)),
+      memory_mib,
+      proves_mib: this.#provesMib(memory_mib),
       backend,
       gpu: backend === "webgpu" ? this.status.gpu : null,
       engine: this.status.engine,
@@ -225,15 +265,26 @@ export class MeshWorker {
     const state = work.active > 0 ? "computing" : "waiting";
     this.#set({ tier: tier.tier, session: tier.session, state, message: "Part of the mesh." });
     work.resend();
+    this.#proofs?.resume();
   }
 
   #frame(frame: Frame, work: Work): void {
     const { header } = frame;
     if (header.t === "lease") work.leases(frame);
-    else if (header.t === "ack") work.acks(header.acks as [string, string][]);
-    else if (header.t === "cancel") work.cancel(header.leases as string[]);
+    else if (header.t === "prove") this.#proofs?.asked(header);
+    else if (header.t === "ack") this.#acked(work.acks(header.acks as [string, string][]));
+    else if (header.t === "cancel") this.#cancelled(header.leases as string[], work);
     else if (header.t === "heartbeat") this.#heard(header.credit);
-    else throw new Error(`unknown frame ${header.t}`);
+    else throw new FrameError(`unknown frame ${header.t}`);
+  }
+
+  #acked(others: readonly string[]): void {
+    for (const lease of others) this.#proofs?.acked(lease);
+  }
+
+  #cancelled(leases: readonly string[], work: Work): void {
+    work.cancel(leases);
+    this.#proofs?.cancel(leases);
   }
 
   #heard(told: unknown): void {

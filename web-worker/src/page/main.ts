@@ -58,6 +58,9 @@ function show(display: Display): void {
   element("backend").textContent = display.backend;
   element("tier").textContent = display.tier;
   element("work").textContent = display.work;
+  element("proof").hidden = display.proof === null;
+  element("proof-text").textContent = display.proof?.text ?? "";
+  element<HTMLProgressElement>("proof-part").value = display.proof?.part ?? 0;
   element("notes").replaceChildren(
     ...display.notes.map((note) => Object.assign(document.createElement("li"), { textContent: note })),
   );
@@ -130,6 +133,7 @@ function stop(): void {
       state: "stopped",
       message: "Stopped. Nothing runs any more.",
       work: null,
+      proof: null,
       tier: null,
     });
     ended();

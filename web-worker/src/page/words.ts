@@ -12,6 +12,8 @@ export type Display = {
   backend: string;
   tier: string;
   work: string;
+  /** What is being proved; part: 0 … 1. */
+  proof: { text: string; part: number } | null;
   notes: string[];
   details: [term: string, text: string][];
 };
@@ -51,23 +53,28 @@ export function creditOfOps(ops: number): string {
 
 export const gigabytes = (mib: number): string => (mib >= 1024 ? `${Number((mib / 1024).toFixed(1))} GB` : `${mib} MB`);
 
+const capital = (text: string): string => `${text.charAt(0).toUpperCase()}${text.slice(1)}`;
+
 export function displayOf(status: Status): Display {
   const backend = { webgpu: "Graphics unit", wasm: "Processor" };
-  const { wasmRate, gpuRate } = status;
+  const { wasmRate, gpuRate, proof } = status;
+  // A device with no task at hand but a proof is at work all the same.
+  const proving = status.state === "waiting" && proof !== null;
   const details: [string, string | null][] = [
     ["Graphics adapter", status.gpu],
     ["Kernel", status.kernel],
     ["Processor speed", wasmRate && speed(wasmRate.gops)],
     ["Graphics speed", gpuRate && speed(gpuRate.gops)],
     ["Kernels tried", status.trials.map((t) => `${t.variant} ${speed(t.gops)}`).join(", ") || null],
+    ["Proofs made", status.proofsMade > 0 ? counted(status.proofsMade) : null],
     ["Tasks given back", status.tasksFailed > 0 ? String(status.tasksFailed) : null],
     ["Device key", status.key],
     ["Engine", status.engine],
     ["Last result", status.lastDigest],
   ];
   return {
-    state: STATES[status.state],
-    mood: status.state,
+    state: proving ? "Proving results" : STATES[status.state],
+    mood: proving ? "computing" : status.state,
     message: status.message,
     speed: speed(status.gops),
     done: counted(status.tasksDone),
@@ -76,6 +83,7 @@ export function displayOf(status: Status): Display {
     backend: status.backend === null ? "–" : backend[status.backend],
     tier: status.tier ?? "–",
     work: status.state === "computing" && status.work !== null ? `${status.work}…` : "",
+    proof: proof && { text: `${capital(proof.text)}…`, part: proof.part },
     notes: status.notes,
     details: details.filter((d): d is [string, string] => d[1] !== null),
   };

@@ -1,7 +1,9 @@
 /** Entry of the dedicated worker: everything but the display happens here. */
 import engineUrl from "../../../libs/shardy_common/engine/shardy_engine.wasm?url";
+import type { Proves } from "../core/proofs.ts";
 import type { Settings, Status } from "../core/status.ts";
 import { MeshWorker } from "../core/worker.ts";
+import { cacheStore } from "../prove/cachestore.ts";
 import { openKeyStore } from "./keystore.ts";
 import type { FromWorker, ToWorker } from "./messages.ts";
 
@@ -10,6 +12,9 @@ const REPORT_MS = 100;
 const TICK_MS = 1_000;
 /** A timer this late means that the browser holds this worker back. */
 const LATE_MS = 2_000;
+
+/** A proof takes at most so many cores, and half of them: the device is somebody's. */
+const INSTANCES_MAX = 4;
 
 let worker: MeshWorker | null = null;
 let reportTimer: ReturnType<typeof setTimeout> | null = null;
@@ -31,6 +36,16 @@ function changed(status: Status): void {
   }, REPORT_MS);
 }
 
+function proves(): Proves {
+  const half = Math.floor((navigator.hardwareConcurrency || 2) / 2);
+  return {
+    // The prover is code that few visits need.
+    host: async () => (await import("../prove/page.ts")).pageHost(),
+    store: cacheStore(caches),
+    instances: Math.max(1, Math.min(INSTANCES_MAX, half)),
+  };
+}
+
 async function start(settings: Settings, visible: boolean): Promise<void> {
   const response = await fetch(engineUrl);
   if (!response.ok) throw new Error(`the engine can't be loaded (answer ${response.status})`);
@@ -41,6 +56,7 @@ async function start(settings: Settings, visible: boolean): Promise<void> {
     engineBytes: await response.arrayBuffer(),
     fetch: (input, init) => fetch(input, init),
     Socket: WebSocket,
+    proves: proves(),
     changed,
   });
   worker.visible = visible;
