@@ -90,17 +90,9 @@ def naive_constraints(build: Any, shape: tuple[int, int, int]) -> int:
         'pragma circom 2.1.6;\ninclude "../../compare/naive_product.circom";\n'
         f"component main = NaiveProduct({', '.join(map(str, shape))});\n"
     )
-    command = [
-        "node",
-        "node_modules/circom2/cli.js",
-        f"build/{name}/main.circom",
-        "--r1cs",
-        "--O2",
-        "-o",
-        f"build/{name}",
-    ]
+    words = ["node_modules/circom2/cli.js", f"build/{name}/main.circom", "--r1cs", "--O2", "-o", f"build/{name}"]
     with build.alone(name):
-        subprocess.run(["node", *files], cwd=build.FOLDER, check=True, capture_output=True, timeout=900)
+        subprocess.run(["node", *words], cwd=build.FOLDER, check=True, capture_output=True, timeout=900)
         found: int = build.header((folder / "main.r1cs").read_bytes())["constraints"]
     return found
 

@@ -14,7 +14,7 @@ use ark_ff::{
 use crate::montgomery::products;
 
 macro_rules! field {
-    ($config:ident, $field:ident, $theirs:ty) => {
+    ($config:ident, $field:ident, $theirs:ty, $inlining:meta) => {
         pub struct $config;
         pub type $field = Fp<MontBackend<$config, 4>, 4>;
 
@@ -24,12 +24,12 @@ macro_rules! field {
             const TWO_ADIC_ROOT_OF_UNITY: $field =
                 $field::new_unchecked(<$theirs as MontConfig<4>>::TWO_ADIC_ROOT_OF_UNITY.0);
 
-            #[inline]
+            #[$inlining]
             fn mul_assign(a: &mut $field, b: &$field) {
                 a.0 .0 = products([&a.0 .0], [&b.0 .0], &Self::MODULUS.0, Self::INV);
             }
 
-            #[inline]
+            #[$inlining]
             fn square_in_place(a: &mut $field) {
                 a.0 .0 = products([&a.0 .0], [&a.0 .0], &Self::MODULUS.0, Self::INV);
             }
@@ -54,8 +54,10 @@ macro_rules! field {
     };
 }
 
-field!(FqConfig, Fq, theirs::FqConfig);
-field!(FrConfig, Fr, theirs::FrConfig);
+field!(FqConfig, Fq, theirs::FqConfig, inline);
+// A copy of the multiplication has some KiB in browsers, and what multiplies scalars stands in many places: a call costs
+// a hundredth of it.
+field!(FrConfig, Fr, theirs::FrConfig, inline(never));
 
 const fn fq(value: theirs::Fq) -> Fq {
     Fq::new_unchecked(value.0)

@@ -1,5 +1,5 @@
-"""Groth16 proofs on BN254 of a product: public signals, tiles for tasks that are larger than a circuit, and checking.
+"""Groth16 proofs on BN254 of a product: public signals, tiles for tasks that are larger than a circuit, proving, checking.
 
-`verifier.Verifier` is what servers use: prover and verifier in one WebAssembly module, behind the parser of `parse`.
-`pure` shares no code with it and needs no compiled code. `signals` and `tiles` compute what a proof is about.
+`verifier.Verifier` and `prover.Prover` call one WebAssembly module, behind the parser of `parse`. `pure` is a verifier that
+shares no code with it and needs no compiled code. `signals` and `tiles` compute what a proof is about.
 """
