@@ -12,6 +12,8 @@ from made_keys import made_key
 from shardy_common import ids, kinds
 from shardy_common.errors import Refused
 from shardy_common.log import Recorded
+from shardy_common.proofs.needs import prover_mib
+from shardy_common.proofs.signals import Circuit
 from shardy_common.proofs.statement import Terms, drawn
 from shardy_common.wire import events as ev
 from shardy_common.wire.job import JobSpec, Operand, ProofPlan, Tile
@@ -189,3 +191,12 @@ def test_what_a_worker_says_of_its_time_is_bounded(folded: Folded, given: Any, t
     folded.say(folded.challenged)
     event, _, _ = read(folded, b"p" * 512, ms=given, backend="x" * 99)
     assert event.ms == taken and event.backend == "x" * 16
+
+
+@pytest.mark.parametrize(
+    "circuit, measured", [("8x8x8", 100), ("16x16x16", 125), ("32x32x32", 200), ("64x64x64", 550), ("8x384x8", 310)]
+)
+def test_nobody_is_lent_what_takes_more_memory_than_it_gives(circuit: str, measured: int) -> None:
+    """measured: MiB at the peak with one instance (web-worker/src/prove/needs.ts), 3 % of which may be noise."""
+    need = prover_mib(Circuit.named(f"v2-{circuit}"))
+    assert 0.97 * measured <= need <= 1.25 * measured
