@@ -11,6 +11,8 @@ from proofkit import Files, devkeys, node, proof_json
 from shardy_common.proofs.parse import parse_proof, parse_publics, parse_vkey
 from shardy_common.proofs.verifier import Verifier
 
+pytestmark = pytest.mark.timeout(600)  # the first compiles a circuit, writes keys, starts snarkjs
+
 
 def accepted(vkey: Path, public: Path, proof: Path) -> bool:
     done = node("snarkjs", "groth16", "verify", vkey, public, proof)
