@@ -10,6 +10,8 @@ PYTHON ?= $(firstword $(foreach p,python3.13 python3.12 python3.11 python3 pytho
 DATA ?= .data
 WORDS ?=
 SUITE ?=
+DEVKEYS := proofs-rs/target/release/shardy-devkeys
+KEYS ?= $(DEVKEYS)
 KEYS ?=
 PAGE := services/gateway/static/index.html
 # tests wait more than they compute: two files at a time, each in a process of its own
@@ -67,8 +69,9 @@ engine: $(VENV)/.dev ## build the engine's WebAssembly module from source (needs
 engine-check: $(VENV)/.dev ## rebuild the engine aside and compare it with the committed module
 	$(PY) engine-rs/build.py --compare
 
-circuits: $(VENV)/.run ## compile the circuits (needs Node.js); with KEYS=program, make development keys
-	$(PY) circuits/build.py $(if $(KEYS),--keys "$(KEYS)")
+circuits: $(VENV)/.run ## compile the circuits (needs Node.js) and make development keys (needs Rust; KEYS=none: go without)
+	@[ "$(KEYS)" != "$(DEVKEYS)" ] || $(MAKE) --no-print-directory devkeys
+	$(PY) circuits/build.py $(if $(filter none,$(KEYS)),,--keys "$(KEYS)")
 
 proofs: $(VENV)/.dev ## build the verifier and the browser's prover from source (needs Rust)
 	$(PY) proofs-rs/build.py
@@ -77,6 +80,7 @@ proofs-check: $(VENV)/.dev ## rebuild them aside and compare them with the commi
 	$(PY) proofs-rs/build.py --compare
 
 devkeys: ## build the maker of development keys, proofs-rs/target/release/shardy-devkeys (needs Rust)
+	@command -v cargo >/dev/null || { echo "development keys need Rust (cargo); make circuits KEYS=none goes without" >&2; exit 1; }
 	cd proofs-rs && cargo build --release --bin shardy-devkeys
 
 tests/proofs/peers/node_modules: tests/proofs/peers/package-lock.json

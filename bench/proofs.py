@@ -1,7 +1,7 @@
-"""Verifying proofs: one by one and in batches of 32, beside snarkjs, libmcl and py_ecc, all warm and in one run.
-Then proving (`bench/proving.py`).
+"""Verifying proofs: one by one and in batches of 32, beside snarkjs, libmcl, arkworks compiled natively and py_ecc, all
+warm and in one run. Then proving natively (`bench/proving.py`) and in Chromium (`bench/proofs_chromium.py`).
 
-Ours counts parsing of proof and signals; so does snarkjs's. libmcl and py_ecc start from integers. One core each.
+Ours counts parsing of proof and signals; so does snarkjs's. The others start from integers. One core each.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -16,7 +17,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from bench import proving
+from bench import proofs_chromium, proving
+from bench.tab_prover import Missing
 from shardy_common.proofs import pure
 from shardy_common.proofs.parse import parse_proof, parse_publics, parse_vkey
 from shardy_common.proofs.verifier import Verifier
@@ -64,6 +66,12 @@ def peers_ms() -> dict[str, float]:
         mcl = Mcl(key)
         assert mcl.verify(proof, publics) and not mcl.verify(proof, [*publics[:-1], 0])
         found["libmcl"] = median(timed(lambda: mcl.verify(proof, publics), REPEATS))
+    with suppress(OSError, subprocess.CalledProcessError):
+        from bench.peer_native import Native
+
+        native = Native(key)
+        assert native.verify(proof, publics) and not native.verify(proof, [*publics[:-1], 0])
+        found["native"] = median(timed(lambda: native.verify(proof, publics), REPEATS))
     with suppress(ImportError):
         found["py_ecc"] = median(timed(lambda: pure.verify(key, proof, publics), 3))
     return found
@@ -98,4 +106,20 @@ def run() -> list[dict[str, Any]]:
         row("verify_batch32_ms_each", median(together) / BATCH, "< 0.6"),
     ]
     figures += [row(f"verify_p50_ms_beside_{name}", p50, "", name) for name in peers if name != "snarkjs"]
-    return figures + proving.run()
+    return figures + proving.run() + in_chromium()
+
+
+def in_chromium() -> list[dict[str, Any]]:
+    """Proving in a tab, beside snarkjs there; empty, with a word why, where something is not installed."""
+    try:
+        found = proofs_chromium.measure()
+    except Missing as missing:
+        print(f"proving in Chromium is not measured: {missing}", file=sys.stderr)
+        return []
+    figures = []
+    for name, value in found.items():
+        peer = found.get(f"snarkjs_{name}")
+        figures.append({"name": name, "value": value, "unit": name.rpartition("_")[2].replace("mib", "MiB"),
+                        "compared_with": f"snarkjs: {peer:.4g} s" if peer else "",
+                        "ratio": value / peer if peer else None, "aim": "ratio < 0.5" if peer else ""})  # fmt: skip
+    return figures

@@ -1,4 +1,5 @@
-"""Proving products: `Prover` on one and two threads beside snarkjs in Node, in one run; sizes of what a prover needs.
+"""Proving products: `Prover` on one and two threads, and the tabs' prover in Node, beside snarkjs in Node, in one run;
+sizes of what a prover needs; how long the circuits and their development keys take to make from nothing.
 
 Both start from the same inputs: ours counts the packing, the witness and a check of the proof, snarkjs's the witness by
 circom's calculator. snarkjs spreads its sums over all cores itself. Keys are read before; medians of warm proofs.
@@ -12,6 +13,7 @@ import json
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from statistics import median
@@ -19,6 +21,8 @@ from typing import Any
 
 import numpy as np
 
+from bench.tab_prover import Missing, build_driver, order, run_threads
+from bench.tab_prover import product as tab_product
 from shardy_common.proofs.prover import Prover, solving_plan
 from shardy_common.proofs.signals import Circuit, Context, public_signals, witness
 
@@ -81,6 +85,14 @@ def snarkjs_s(folder: Path, given: Given, repeats: int) -> float | None:
     return found
 
 
+def node_s(driver: Path, folder: Path, shape: tuple[int, int, int], repeats: int) -> float:
+    """Of the prover of tabs under Node, with two instances."""
+    wanted = order("time", tab_product(shape, 1), 2, times=repeats)
+    with tempfile.TemporaryDirectory() as scratch:
+        outcome = run_threads("node", driver, folder, wanted, Path(scratch))["outcome"]
+    return float(median(outcome["seconds"]))
+
+
 def naive_constraints(build: Any, shape: tuple[int, int, int]) -> int:
     """Constraints where every product is multiplied out."""
     name = "naive-" + "x".join(map(str, shape))
@@ -109,11 +121,20 @@ def run() -> list[dict[str, Any]]:
         figures.append({"name": name, "value": value, "unit": unit, "compared_with": text,
                         "ratio": value / compared if compared else None, "aim": aim})  # fmt: skip
 
+    for shape in SHAPES.values():
+        shutil.rmtree(build.BUILD / build.name_of(shape), ignore_errors=True)
+    start = time.perf_counter()
     try:
-        build.build(list(SHAPES.values()), str(ROOT / "proofs-rs/target/release/shardy-devkeys"), 1)
+        build.build(list(SHAPES.values()), str(ROOT / "proofs-rs/target/release/shardy-devkeys"), 2)
     except build.Unbuildable as problem:
         print(f"proving is not measured: {problem}", file=sys.stderr)
         return []
+    row("make_circuits_s", time.perf_counter() - start, "s", "< 120")
+    try:
+        driver: Path | None = build_driver("threads", Path(tempfile.mkdtemp(prefix="shardy-driver-")))
+    except Missing as missing:
+        print(f"proving in Node is not measured: {missing}", file=sys.stderr)
+        driver = None
     for name, shape in SHAPES.items():
         folder = build.BUILD / build.name_of(shape)
         zkey, r1cs = folder / f"{folder.name}.zkey", (folder / f"{folder.name}.r1cs").read_bytes()
@@ -122,6 +143,8 @@ def run() -> list[dict[str, Any]]:
         one, two = (ours_s(zkey, plan, given, threads, REPEATS[name]) for threads in (1, 2))
         row(f"prove_{name}_s", two, "s", "below snarkjs", "snarkjs", peer)
         row(f"prove_{name}_1thread_s", one, "s", "", "snarkjs", peer)
+        if driver:
+            row(f"prove_{name}_node_s", node_s(driver, folder, shape, REPEATS[name]), "s", "", "snarkjs", peer)
         if peer:
             row(f"snarkjs_prove_{name}_s", peer, "s")
         if name == NAIVE:
@@ -131,4 +154,6 @@ def run() -> list[dict[str, Any]]:
             ours, naive = build.header(r1cs)["constraints"], naive_constraints(build, shape)
             row(f"constraints_{name}", ours, "", "", "multiplied out", naive)
             row(f"constraints_{name}_naive", naive, "")
+    if driver:
+        shutil.rmtree(driver)
     return figures

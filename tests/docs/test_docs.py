@@ -35,8 +35,20 @@ PAGES = sorted(
     + [ROOT / "deploy/README.md", ROOT / "circuits/README.md"]
     + list((ROOT / "docs").rglob("*.md"))
 )
-FOLDERS = ("libs", "services", "tests", "docs", "deploy", "bench", "vectors", "engine-rs", "web-worker", "circuits")
-MADE = {"secrets/", "secrets/api_keys", ".data/api_key"}  # by commands that the pages describe
+FOLDERS = (
+    "libs",
+    "services",
+    "tests",
+    "docs",
+    "deploy",
+    "bench",
+    "vectors",
+    "engine-rs",
+    "proofs-rs",
+    "web-worker",
+    "circuits",
+)
+MADE = {"secrets/", "secrets/api_keys", ".data/api_key", "build/contribute/"}  # by commands that the pages describe
 FILE = re.compile(r"[\w.-]+(/[\w.-]+)*\.(py|md|rs|ts|json|toml|yml|sh|conf|txt|wasm)|\.?[\w-]+(/[\w.-]+)*/")
 
 

@@ -76,7 +76,8 @@ async def test_what_each_service_says_beside_events(roles: dict[str, Role], name
     allowed = [f"ctl.{name}.alive", f"_INBOX_{name}.x", f"_INBOX_{OPERATOR}.x", "_INBOX_gateway.x"]
     refused = ["$SYS.REQ.SERVER.PING", "$SYS.REQ.ACCOUNT.PING.CONNZ", "mesh.other", "$JS.API.STREAM.LIST"]
     for other in set(SERVICES) - {name}:
-        asks = name == "gateway" and other in ("matchmaker", "quorum")  # for events out of dead letters
+        # for events out of dead letters
+        asks = name == "gateway" and other in ("matchmaker", "quorum", "prover-verifier")
         (allowed if asks else refused).append(f"ctl.{other}.again")
         refused += [f"ctl.{other}.{verb}" for verb in ("alive", "rebuild")]
         # a gateway shows how far the others are, and has one fold anew what a dead letter says

@@ -15,7 +15,7 @@ import wasmtime
 from shardy_common.engine.calls import bind
 from shardy_common.engine.module import wasm_engine
 
-from .parse import Proof
+from .parse import PROOF_BYTES, Proof, proof_of_wire
 
 MODULE_PATH = Path(__file__).with_name("verifier.wasm")
 MANIFEST_PATH = Path(__file__).with_name("manifest.json")
@@ -131,6 +131,5 @@ class Instance:
 
 def parse_proof_wire(out: bytes) -> tuple[Proof, list[int]]:
     """What the module writes of a proof: 256 bytes, then 32 for each public signal, all big-endian."""
-    numbers = [int.from_bytes(out[at : at + 32], "big") for at in range(0, len(out), 32)]
-    ax, ay, bx0, bx1, by0, by1, cx, cy = numbers[:8]
-    return Proof((ax, ay), ((bx0, bx1), (by0, by1)), (cx, cy)), numbers[8:]
+    signals = [int.from_bytes(out[at : at + 32], "big") for at in range(PROOF_BYTES, len(out), 32)]
+    return proof_of_wire(out[:PROOF_BYTES]), signals
