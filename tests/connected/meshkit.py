@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import json
 import math
 import signal
 import sys
@@ -17,6 +18,7 @@ from typing import Any, TypeVar
 import httpx
 import numpy as np
 from numpy.typing import NDArray
+from proofkit import Files
 
 from bench.faults.logs import read_log
 from shardy_client import AsyncMesh, PreExec
@@ -119,6 +121,20 @@ def client(stack: Stack) -> AsyncMesh:
 async def workers_named(http: httpx.AsyncClient, name: str) -> list[dict[str, Any]]:
     listed = (await http.get("/v1/workers")).json()["workers"]
     return [worker for worker in listed if name in worker["name"].split()]
+
+
+# -- versions ---------------------------------------------------------------------------------------------------------
+
+CIRCUIT = "v2-8x8x8"
+
+
+async def registered(stack: Stack, version: str, files: Files) -> None:
+    """Register a version of the smallest circuit, with what workers prove with."""
+    vk = json.loads(files.vkey.read_text())
+    proving = {"zkey": files.zkey.read_bytes(), "r1cs": files.r1cs.read_bytes()}
+    async with AsyncMesh(stack.url, stack.operator_key) as mesh:
+        shown = await mesh.register_verifier(CIRCUIT, version, (8, 8, 8), vk, files=proving)
+        assert shown["dev"] is True and shown["files"]["zkey"]["unpacked"] == len(proving["zkey"])
 
 
 # -- oracles ----------------------------------------------------------------------------------------------------------

@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import copy
-import json
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ import msgspec
 import numpy as np
 import pytest
 import pytest_asyncio
-from meshkit import PATIENCE_S, Workers, api, check_log, client, int8, of_job, product, same, until
+from meshkit import CIRCUIT, PATIENCE_S, Workers, api, check_log, client, int8, of_job, product, registered, same, until
 from proofkit import Files, circuit_files
 
 from bench.faults.logs import read_log
@@ -32,7 +31,6 @@ from shardy_common.stack import Stack
 from shardy_common.wire import events as ev
 
 pytestmark = pytest.mark.slow
-CIRCUIT = "v2-8x8x8"
 VERSIONS = ("v1", "v2", "v3")
 
 
@@ -47,14 +45,6 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Files]:
     """A circuit with keys of several seeds: versions whose proofs do not pass for each other's."""
     folder = tmp_path_factory.mktemp("keys")
     return {v: circuit_files(8, 8, 8, folder / v, seed=f"{number:02x}") for number, v in enumerate(VERSIONS)}
-
-
-async def registered(stack: Stack, version: str, files: Files) -> None:
-    vk = json.loads(files.vkey.read_text())
-    proving = {"zkey": files.zkey.read_bytes(), "r1cs": files.r1cs.read_bytes()}
-    async with AsyncMesh(stack.url, stack.operator_key) as mesh:
-        shown = await mesh.register_verifier(CIRCUIT, version, (8, 8, 8), vk, files=proving)
-        assert shown["dev"] is True and shown["files"]["zkey"]["unpacked"] == len(proving["zkey"])
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")

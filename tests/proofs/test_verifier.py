@@ -8,50 +8,11 @@ from dataclasses import replace
 
 import pytest
 from proofkit import ROOT, Known
+from wrong_points import affine, bn, off_curve, outside_group, rerandomised
 
 from shardy_common.proofs import pure
 from shardy_common.proofs.parse import Proof, Q, R
 from shardy_common.proofs.verifier import Verifier
-
-bn = pure._curve()
-
-
-def off_curve(point: tuple[int, int]) -> tuple[int, int]:
-    return point[0], (point[1] + 1) % Q
-
-
-def outside_group() -> tuple[tuple[int, int], tuple[int, int]]:
-    """A point of the twist that is not of order r, found by trying x."""
-    for number in range(1, 200):
-        x = bn.FQ2([number, 1])
-        y = root(x * x * x + bn.b2)
-        if y is not None and not bn.is_inf(bn.multiply((x, y, bn.FQ2.one()), bn.curve_order)):
-            return tuple(int(c) for c in x.coeffs), tuple(int(c) for c in y.coeffs)  # type: ignore[return-value]
-    raise AssertionError("nearly every point is one")
-
-
-def root(value: object) -> object | None:
-    """A square root in Fq2, q = 3 mod 4 (Adj, Rodríguez-Henríquez 2012, algorithm 9)."""
-    a1 = value ** ((Q - 3) // 4)  # type: ignore[operator]
-    x0, alpha = a1 * value, a1 * a1 * value
-    special = alpha == bn.FQ2([Q - 1, 0])
-    found = bn.FQ2([0, 1]) * x0 if special else (alpha + bn.FQ2.one()) ** ((Q - 1) // 2) * x0
-    return found if found * found == value else None
-
-
-def affine(point: object) -> tuple[int, int]:
-    x, y = bn.normalize(point)
-    return int(x), int(y)
-
-
-def rerandomised(known: Known) -> Proof:
-    """(k⁻¹·A, k·B, C): another spelling of the same proof."""
-    k = 12345
-    a = (bn.FQ(known.proof.a[0]), bn.FQ(known.proof.a[1]), bn.FQ(1))
-    b = (bn.FQ2(list(known.proof.b[0])), bn.FQ2(list(known.proof.b[1])), bn.FQ2.one())
-    x, y = bn.normalize(bn.multiply(b, k))
-    twist = (tuple(int(c) for c in x.coeffs), tuple(int(c) for c in y.coeffs))
-    return Proof(affine(bn.multiply(a, pow(k, -1, R))), twist, known.proof.c)  # type: ignore[arg-type]
 
 
 def changed(known: Known) -> dict[str, Proof]:
@@ -113,7 +74,7 @@ def test_the_module_itself_refuses_aliases(verifier: Verifier, handle: int, know
 
 def test_a_rerandomised_proof_is_valid_with_other_bytes(verifier: Verifier, handle: int, known: Known) -> None:
     """So a proof's bytes are no identity: that is (key, publics)."""
-    other = rerandomised(known)
+    other = rerandomised(known.proof)
     assert other.wire() != known.proof.wire()
     assert verifier.verify(handle, other, known.publics)
 
@@ -155,7 +116,7 @@ def test_small_batches(verifier: Verifier, handle: int, known: Known) -> None:
     assert verifier.verify_batch(handle, []) == []
     assert verifier.verify_batch(handle, [right]) == [True]
     assert verifier.verify_batch(handle, [(known.proof, [1, 2, 3, 4])]) == [False]
-    assert verifier.verify_batch(handle, [right, (rerandomised(known), known.publics), right]) == [True] * 3
+    assert verifier.verify_batch(handle, [right, (rerandomised(known.proof), known.publics), right]) == [True] * 3
     with pytest.raises(ValueError, match="batch"):
         verifier.verify_batch(handle, [right] * 1025)
 
