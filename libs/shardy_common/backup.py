@@ -3,7 +3,8 @@
 The order makes a copy of a running mesh consistent: first the streams, each at one moment; then the archive, which only
 grows; then the blobs. Bytes are stored before the event that names them, so the blobs hold all that the copy of the log
 names, and some more. What never changes (archived epochs, large blobs) is copied once: a backup into the same folder
-adds what is new. backup.json names every file with its BLAKE3; it is written last, so a folder with one is complete.
+adds what is new. backup.json names every file with its BLAKE3, and has its own; it is written last, so a folder with
+one is complete.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ from shardy_common.log.archiving import locked
 from shardy_common.runtime import log_server, running_log
 from shardy_common.wire import subjects
 
-FORMAT = 1
+FORMAT = 2
+UNSEALED = 1  # the format before: its manifest has no seal
 MANIFEST = "backup.json"
 STREAMS = (subjects.STREAM, "ADVISORIES")
 # Of the data folder: what is made anew, and what is copied in ways of its own. Everything else is settings and secrets.
@@ -50,7 +52,8 @@ class Filed(msgspec.Struct, frozen=True):
 
 
 class Manifest(msgspec.Struct, frozen=True):
-    """last_seq: of the copied log. streams: what JetStream said of each copy. files: by path below the folder."""
+    """last_seq: of the copied log. streams: what JetStream said of each copy. files: by path below the folder. seal:
+    BLAKE3 of the manifest without one, to notice damage (who changes it on purpose can seal it too)."""
 
     format: int
     version: str
@@ -58,6 +61,7 @@ class Manifest(msgspec.Struct, frozen=True):
     last_seq: int
     streams: dict[str, dict[str, Any]]
     files: dict[str, Filed]
+    seal: str = ""
 
 
 Say = Callable[[str], None]
@@ -86,6 +90,7 @@ async def backup(data_dir: Path, folder: Path, say: Say = lambda _line: None, *,
     files |= await asyncio.to_thread(_copy_blobs, data_dir / "blobs", folder, before)
     files |= await asyncio.to_thread(_copy_secrets, data_dir, folder)
     made = Manifest(FORMAT, version("shardy"), time.time_ns() // 1_000_000, last_seq, streams, files)
+    made = msgspec.structs.replace(made, seal=seal_of(made))
     if try_it:
         await _tried(folder, made)
         say("the copied log was put back once, to try it")
@@ -117,9 +122,15 @@ def manifest_of(folder: Path) -> Manifest:
         raise BackupError(f"{folder} holds no complete backup: {MANIFEST} is missing") from None
     except msgspec.MsgspecError as error:
         raise BackupError(f"{folder / MANIFEST} was changed: {error}") from None
-    if made.format != FORMAT:
+    if made.format not in (FORMAT, UNSEALED):
         raise BackupError(f"{folder} has format {made.format}, and this version reads {FORMAT}: use another version")
+    if made.format != UNSEALED and made.seal != seal_of(made):
+        raise BackupError(f"{folder / MANIFEST} was changed: it is not what its seal says")
     return made
+
+
+def seal_of(made: Manifest) -> str:
+    return blake3(msgspec.json.encode(msgspec.structs.replace(made, seal=""))).hexdigest()
 
 
 def check(folder: Path, made: Manifest) -> None:
