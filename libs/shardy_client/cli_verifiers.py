@@ -146,12 +146,27 @@ def verifiers_show(version: Version, as_json: AsJson = False, url: Url = URL, ke
 @verifiers.command("register")
 @command
 def verifiers_register(
-    file: Annotated[Path, typer.Argument(help="The verification key, as snarkjs writes it.", metavar="VK")],
-    circuit: Annotated[
-        str, typer.Option("--circuit", help="The circuit that it is of.", autocompletion=complete.circuits)
+    file: Annotated[
+        Path,
+        typer.Argument(
+            help="The verification key, as snarkjs writes it; or a circuit's whole folder, as `make circuits` makes.",
+            metavar="VK",
+        ),
     ],
     version: Annotated[str, typer.Option("--version", help="A name for it that no key had before.")],
-    shape: Annotated[str, typer.Option("--shape", help="The product that it proves.", metavar="MxKxN")],
+    circuit: Annotated[
+        str,
+        typer.Option(
+            "--circuit",
+            help="The circuit that it is of.",
+            autocompletion=complete.circuits,
+            show_default="that of the folder",
+        ),
+    ] = "",
+    shape: Annotated[
+        str,
+        typer.Option("--shape", help="The product that it proves.", metavar="MxKxN", show_default="that of the folder"),
+    ] = "",
     dev: Annotated[
         bool, typer.Option("--dev", help="Its randomness is known, though the file does not say so.")
     ] = False,
@@ -167,11 +182,20 @@ def verifiers_register(
 ) -> None:
     """Register a verification key. It is active once the circuit is rotated to it.
 
-    With --zkey and --r1cs workers can prove under it, for jobs with policy proof. Both files are packed and stored.
+    With --zkey and --r1cs workers can prove under it, for jobs with policy proof. Both files are packed and stored. A
+    folder has all of it, and names circuit and shape.
+
+    Example: shardy verifiers register circuits/build/v2-32x32x32 --version dev-1
 
     JSON: version, circuit, shape, status, vk_hash, dev, registered_by, registered_ms, active_ms, grace_until_ms,
     revoked_ms, successor, why, files.
     """
+    if file.is_dir():
+        if circuit or shape or zkey is not None or r1cs is not None:
+            raise InvalidInput(f"{file} is a folder: it says --circuit, --shape, --zkey and --r1cs itself")
+        file, circuit, shape, zkey, r1cs = _folder(file)
+    elif not (circuit and shape):
+        raise InvalidInput("--circuit and --shape are missing; only a circuit's folder says them itself")
     if (zkey is None) != (r1cs is None):
         raise InvalidInput("give --zkey and --r1cs together: workers need both to prove")
     sides, vk = sides_of(shape), _read(file)
@@ -243,6 +267,19 @@ def sides_of(text: str) -> list[int]:
     if re.fullmatch(r"[0-9]{1,9}(x[0-9]{1,9}){2}", text.strip()) is None:
         raise InvalidInput(f"--shape is {text!r}; write it as MxKxN, such as 8x384x8")
     return [int(side) for side in text.strip().split("x")]
+
+
+def _folder(folder: Path) -> tuple[Path, str, str, Path, Path]:
+    """Key, circuit, shape, zkey and r1cs of a circuit's folder."""
+    name = folder.resolve().name
+    found = folder / "verification_key.json", folder / f"{name}.zkey", folder / f"{name}.r1cs"
+    shape = re.fullmatch(r"v\d+-(\d+x\d+x\d+)", name)
+    if shape is None:
+        raise InvalidInput(f"{folder} is no circuit's folder: one is called by version and shape, such as v2-8x384x8")
+    missing = [file.name for file in found if not file.is_file()]
+    if missing:
+        raise InvalidInput(f"{folder} lacks {', '.join(missing)}; make circuits writes all of them")
+    return found[0], name, shape[1], found[1], found[2]
 
 
 def _whole(file: Path) -> bytes:

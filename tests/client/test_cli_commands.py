@@ -169,6 +169,16 @@ def test_verification_keys(run: Run) -> None:
         assert result.exit_code == 2 and words in result.stderr
     Path("vk.json").write_text("{}")
     assert run(*register, "v8", "--shape", "8x384x8").exit_code == 4
+    assert "--circuit and --shape are missing" in run("verifiers", "register", "vk.json", "--version", "v8").stderr
+    for folder, more, words in (
+        ("product", [], "is no circuit's folder"),
+        ("v2-8x384x8", [], "lacks v2-8x384x8.zkey, v2-8x384x8.r1cs; make circuits writes all of them"),
+        ("v2-8x384x8", ["--shape", "8x8x8"], "it says --circuit, --shape, --zkey and --r1cs itself"),
+    ):
+        Path(folder).mkdir(exist_ok=True)
+        Path(folder, "verification_key.json").write_text("{}")
+        result = run("verifiers", "register", folder, "--version", "v8", *more)
+        assert result.exit_code == 2 and words in result.stderr, result.stderr
     assert run("verifiers", "rotate", "product", "v7", "--grace", "soon").exit_code == 2
     assert run("verifiers", "rotate", "product", "v7", "--grace", "31d").exit_code == 4
     assert run("verifiers", "rotate", "product", "v7").exit_code == 0

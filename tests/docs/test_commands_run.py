@@ -22,6 +22,7 @@ import numpy as np
 import pytest
 from blake3 import blake3
 from made_keys import made_vk
+from proofkit import circuit_files
 
 from shardy_client import AsyncMesh
 from shardy_common.stack import Stack, free_port
@@ -159,6 +160,49 @@ async def test_verification_keys_rotate_as_the_page_says(stack: Stack, tmp_path:
     _, listed = await sh("shardy verifiers --json", folder, env)
     statuses = {version["version"]: version["status"] for version in json.loads(listed)["verifiers"]}
     assert statuses == {"2026-01": "active", "2026-02": "revoked"}
+
+
+@pytest.mark.slow
+async def test_a_first_proof_as_the_page_says(tmp_path: Path) -> None:
+    """docs/proofs.md, in the smallest circuit, which takes a second."""
+    folder, name = tmp_path / "here", "v2-8x8x8"
+    made = circuit_files(8, 8, 8, folder / name)
+    shutil.copy(made.r1cs, folder / name)
+    rng = np.random.default_rng(5)
+    a, b = rng.integers(-128, 128, (20, 7), np.int8), rng.integers(-128, 128, (7, 12), np.int8)
+    np.save(folder / "A.npy", a)
+    np.save(folder / "B.npy", b)
+    shown = commands("docs/proofs.md")
+    assert [line.split()[1] for line in shown] == [
+        "up", "worker", "verifiers", "verifiers", "matmul", "receipt", "verify", "matmul"
+    ]  # fmt: skip
+    async with Stack(tmp_path / "mesh", allow_same_address=True, env={"SHARDY_DEVELOPMENT": "true"}) as stack:
+        env = environment(stack, folder)
+        job = ""
+        worker: asyncio.subprocess.Process | None = None
+        try:
+            for line in shown:
+                if line.startswith("shardy up"):
+                    port = free_port("127.0.0.1")
+                    await lasts(f"{line} --data-dir other --port {port}", "Ctrl-C stops it", folder, env)
+                elif line.startswith("shardy worker"):
+                    worker = await asyncio.create_subprocess_exec(
+                        *("bash", "-c", f"exec {line} --ephemeral >worker.log 2>&1"), cwd=folder, env=env
+                    )
+                else:
+                    if "ID" in line.split():
+                        _, listed = await sh("shardy jobs --json", folder, env)
+                        job = json.loads(listed)["jobs"][0]["id"]
+                    line = line.replace("circuits/build/", "").replace("32x32x32", "8x8x8")
+                    code, said = await sh(re.sub(r"\bID\b", job, line), folder, env)
+                    assert code == 0, f"{line}: {said}"
+                    if line.startswith("shardy verify"):
+                        assert "VERIFIED" in said and "2 hold, under a DEVELOPMENT key" in said, said
+        finally:
+            if worker is not None:
+                worker.send_signal(signal.SIGINT)
+                await worker.wait()
+    assert np.array_equal(np.load(folder / "C.npy"), a.astype(np.int32) @ b.astype(np.int32))
 
 
 @pytest.mark.slow
