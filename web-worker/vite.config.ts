@@ -10,6 +10,7 @@ export default defineConfig({
     // Nothing is inlined as data: or script text, so the page needs no exception from a strict CSP.
     assetsInlineLimit: 0,
     modulePreload: { polyfill: false },
+    rollupOptions: { input: ["index.html", "operate/index.html"] },
   },
   worker: { format: "es" },
   server: { fs: { allow: [".."] } },
