@@ -58,6 +58,12 @@ CEREMONY_POLICY = (
     "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self' blob:; connect-src 'self'; "
     "img-src data:; style-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
+# What checks receipts needs no connection, so it is given none: nobody has to believe that nothing is sent.
+VERIFY_POLICY = (
+    "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; img-src 'self'; style-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+POLICIES = {"/ceremony/": CEREMONY_POLICY, "/verify/": VERIFY_POLICY}
 NO_PAGE = (
     "<!doctype html><title>Shardy</title><h1>Shardy is running</h1>"
     "<p>The worker page is not built. Run <code>make page</code> and reload.</p>"
@@ -84,8 +90,9 @@ def make_app(settings: GatewaySettings) -> FastAPI:
 
     async def headers(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
         response = await call_next(request)
-        if request.url.path.startswith("/ceremony/"):
-            response.headers["Content-Security-Policy"] = CEREMONY_POLICY
+        for below, policy in POLICIES.items():
+            if request.url.path.startswith(below):
+                response.headers["Content-Security-Policy"] = policy
         for name, value in PAGE_HEADERS.items():
             response.headers.setdefault(name, value)
         return response
