@@ -1,5 +1,6 @@
 """The page that checks receipts, as the gateway serves it: what it says of good and bad ones, that nothing leaves the
-tab, that it works without a network, and that people can use it. With a real mesh: tests/connected/test_verify_mesh.py."""
+tab, that it works without a network, and that people can use it. With a mesh:
+tests/connected/test_verify_mesh.py."""
 
 from __future__ import annotations
 
@@ -122,7 +123,9 @@ async def test_shows_that_a_development_key_proves_nothing(open_verify: Open) ->
     page = await open_verify()
     await set_key(page, MESH.key)
     text = await give(page, made_proved().receipt, "VERIFIED")
-    assert "5 hold, under a DEVELOPMENT key" in text and "anybody can forge" in await page.inner_text("#verdict-warning")
+    assert "5 hold, under a DEVELOPMENT key" in text and "anybody can forge" in await page.inner_text(
+        "#verdict-warning"
+    )
     text = await give(page, made_proved(dev=False).receipt, "VERIFIED")
     assert "5 hold" in text and "DEVELOPMENT" not in text and not await page.is_visible("#verdict-warning")
     proof = copy.deepcopy(made_proved().tasks[0])

@@ -49,15 +49,16 @@ def key(number: int, dev: bool = True) -> Key:
     return checked_key(made_vk(number, **({"shardy": NOTE} if dev else {})))
 
 
-def made_proved(number: int = 1, *, checked: int = 3, dev: bool = True, small: bool = False) -> Made:
+def made_proved(number: int = 1, *, checked: int = 3, dev: bool = True, small: bool = False, text: str = "") -> Made:
     """A job of policy proof: a 20×7 by 12×7 product in tasks of 12 and 8 rows, so of four and two tiles; small: an 8×7
-    by 8×7 one, a tile in all."""
+    by 8×7 one, a tile in all. text: what it brings as its key's, in place of the canonical one."""
     rng = np.random.default_rng(9)
     m, n = (8, 8) if small else (20, 12)
     a, b = rng.integers(-128, 128, (m, 7), np.int8), rng.integers(-128, 128, (n, 7), np.int8)
     c = a.astype(np.int32) @ b.astype(np.int32).T
     spec = JobSpec("matmul", operands_of({"a": a, "b": b}), "proof", proof=ProofPlan(CIRCUIT.name, checked))
-    device, vkey = Device(1), key(number, dev)
+    device, vk = Device(1), text or key(number, dev).vk
+    vk_hash = blake3(vk.encode()).hexdigest()
     statements, root, ops = [], GrowingRoot(), 0
     for at, row0 in enumerate(range(0, m, 12)):
         tile = Tile(row0, min(12, m - row0), 0, n)
@@ -67,7 +68,7 @@ def made_proved(number: int = 1, *, checked: int = 3, dev: bool = True, small: b
         digest = blake3(result).hexdigest()
         grid = grid_of(CIRCUIT, tile.rows, n)
         terms = Terms(
-            task, lease, device.id, digest, CIRCUIT.name, VERSION, vkey.vk_hash, tiles.root(grid, result).hex(),
+            task, lease, device.id, digest, CIRCUIT.name, VERSION, vk_hash, tiles.root(grid, result).hex(),
             blake3(f"nonce {at}".encode()).hexdigest(), grid.count, checked,
         )  # fmt: skip
         proofs = []
@@ -90,7 +91,7 @@ def made_proved(number: int = 1, *, checked: int = 3, dev: bool = True, small: b
         mesh="shardy", job=JOB, requester="r", spec=spec, tasks=len(statements), tasks_root=root.root(),
         methods={"proof": len(statements)}, ops=ops, submitted_ms=1_000, completed_ms=3_000, seq=50,
     )  # fmt: skip
-    keys = {"keys": {vkey.vk_hash: vkey.vk}}
+    keys = {"keys": {vk_hash: vk}}
     receipt: dict[str, Any] = {"statement": job, "signature": MESH.sign(job), "tasks": statements, **keys}
     alone = [{"statement": s, "signature": MESH.sign(s), **keys} for s in statements]
     return Made(receipt, {"a": a, "b": b, "c": c}, alone, [device])

@@ -317,7 +317,7 @@ def _verifies(key: str, sig: str, message: bytes) -> bool:
 
 
 def _small_order(point: bytes) -> bool:
-    """Whether this is a point of small order: under such a key anybody signs anything, and libraries differ about it."""
+    """Whether this is a point of small order: under such a key anybody signs anything, and libraries disagree."""
     return point[:31] + bytes([point[31] & 0x7F]) in SMALL_ORDER
 
 

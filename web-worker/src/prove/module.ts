@@ -177,13 +177,18 @@ export class ProverModule {
       const result = this.#with([made], (at) => this.#x.verify(handle, at, at + PROOF_BYTES, count));
       return result === 1;
     } finally {
-      this.#x.drop_key(handle);
+      this.dropKey(handle);
     }
   }
 
   /** Prepare a verification key in wire form; its handle. ProveError for points off their curves or groups. */
   addKey(key: Uint8Array): number {
     return this.#with([key], (at) => this.#checked("the key", this.#x.add_key(at, key.length)));
+  }
+
+  /** A module holds 256 keys at most. */
+  dropKey(handle: number): void {
+    this.#checked("the key", this.#x.drop_key(handle));
   }
 
   /** Which of these proofs hold, by one random combination: a wrong one passes with a chance of 2⁻¹²⁸ at most. */

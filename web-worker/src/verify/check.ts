@@ -41,13 +41,13 @@ export type Options = {
 export async function check(receipt: Uint8Array | string, host: Host, options: Options): Promise<Report> {
   const report = new Report();
   let document: JsonMap;
-  let checker: Checker;
+  let proofs: ProofChecker;
   let read: TaskStatement | JobStatement;
   try {
     document = load(receipt);
     if (!isMap(document.statement)) throw new FormError("statement is missing");
     const isJob = document.statement.type === "job";
-    checker = new Checker(report, host, new ProofChecker(host, keysOf(document)), options);
+    proofs = new ProofChecker(host, keysOf(document));
     const wanted = ["statement", "signature", ...(isJob ? ["tasks"] : []), ...("keys" in document ? ["keys"] : [])];
     const here = Object.keys(document);
     if (here.length !== wanted.length || !wanted.every((name) => here.includes(name))) {
@@ -61,8 +61,13 @@ export async function check(receipt: Uint8Array | string, host: Host, options: O
   }
   [report.type, report.mesh, report.job] = [read.type, read.mesh, read.job];
   await checkSignature(report, document, host, options);
-  if (read.type === "job") await checker.job(read, document.tasks);
-  else await checker.task(read, checker.spec(read));
+  const checker = new Checker(report, host, proofs, options);
+  try {
+    if (read.type === "job") await checker.job(read, document.tasks);
+    else await checker.task(read, checker.spec(read));
+  } finally {
+    proofs.close();
+  }
   return report;
 }
 

@@ -73,6 +73,14 @@ export class ProofChecker {
   /** Whether a key that `problems` has met says that its randomness is known. */
   development = (vkHash: string): boolean => this.#known.get(vkHash)?.development ?? false;
 
+  /** Let go of the keys: the module is used again. */
+  close(): void {
+    for (const { handle } of this.#known.values()) {
+      if (handle !== null) this.#module?.dropKey(handle);
+    }
+    this.#known.clear();
+  }
+
   async #key(vkHash: string): Promise<Known> {
     const known = this.#known.get(vkHash);
     if (known !== undefined) return known;
