@@ -239,10 +239,10 @@ def test_of_key_hashes_and_places(both: Both) -> None:
 
 
 FLOATS = [
-    "0.0", "-0.0", "1.0", "1", "1.", ".5", "0.50", "1e0", "1e5", "100000.0", "1e16", "1e+16", "1e+016", "1E+16", "1e-05",
-    "1e-5", "1e-005", "0.0001", "1e-04", "9999999999999998.0", "1e+22", "1e22", "123456789012345680.0",
-    "1.2345678901234568e+17", "inf", "nan", "-inf", "infinity", "1_0.0", " 1.0", "1.0 ", "+1.0", "0x1p3", "1.0\n", "٣.0",
-    "0.1", "0.10000000000000001", "5e-324", "1e-320", "1.7976931348623157e+308", "1.7976931348623159e+308",
+    "0.0", "-0.0", "1.0", "1", "1.", ".5", "0.50", "1e0", "1e5", "100000.0", "1e16", "1e+16", "1e+016", "1E+16",
+    "1e-05", "1e-5", "1e-005", "0.0001", "1e-04", "9999999999999998.0", "1e+22", "1e22", "123456789012345680.0",
+    "1.2345678901234568e+17", "inf", "nan", "-inf", "infinity", "1_0.0", " 1.0", "1.0 ", "+1.0", "0x1p3", "1.0\n",
+    "٣.0", "0.1", "0.10000000000000001", "5e-324", "1e-320", "1.7976931348623157e+308", "1.7976931348623159e+308",
     "8.507059173023462e+37", "8.507059173023463e+37", "", "-", "1e",
 ]  # fmt: skip
 
@@ -399,8 +399,10 @@ def test_of_places_in_frames(both: Both, count: int) -> None:
                 one = copy.deepcopy(receipt)
                 one["statement"]["workers"][0].update(entry)
                 cases.append((f"{entry}", signed_again(one)))
-                right += of == count and tried == path
-    assert both(cases).count(True) == right
+                right.append(of == count and tried == path)
+    # Of another number of results, a leaf may have the same path: the root says nothing of how many there are.
+    found = both(cases)
+    assert all(ok for ok, is_right in zip(found, right, strict=True) if is_right) and found.count(True) < len(found) / 2
 
 
 def test_the_oracles_of_this_file_are_right() -> None:

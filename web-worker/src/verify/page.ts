@@ -189,16 +189,24 @@ function field({ name, dtype, shape, role }: Wanted): HTMLElement {
   if (name === "b") label.append(` (or ${[...shape].reverse().join("×")}, as NumPy multiplies)`);
   const input = make("input", { type: "file", id: `array-${name}`, accept: ".npy" });
   input.setAttribute("aria-describedby", `told-${name}`);
-  input.addEventListener("change", () => {
+  const chosen = (): void => {
     const file = input.files?.[0];
     if (file === undefined) files.delete(name);
     else files.set(name, file);
     element(`told-${name}`).textContent = "";
     compare();
-  });
+  };
+  input.addEventListener("change", chosen);
+  input.addEventListener("cancel", chosen);
+  forgetful(input);
   const row = make("div", { className: "array" });
   row.append(label, input, make("span", { id: `told-${name}`, className: "chosen" }));
   return row;
+}
+
+/** A file that was changed and is chosen again is taken again: of the same name, the browser would say nothing. */
+function forgetful(input: HTMLInputElement): void {
+  input.addEventListener("click", () => (input.value = ""));
 }
 
 function received(message: FromWorker): void {
@@ -231,6 +239,7 @@ worker.onerror = (event) => {
 };
 keyField.value = kept();
 keyField.addEventListener("change", () => check(null));
+forgetful(element("file"));
 element("file").addEventListener("change", (event) => {
   const file = (event.target as HTMLInputElement).files?.[0];
   if (file !== undefined) take(file);
