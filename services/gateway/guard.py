@@ -1,6 +1,6 @@
 """What stands before every call: the size of its head, its key, and the key's rate. No call of the API can forget it.
 
-Without a key answer: /healthz, the worker page and its files, the worker socket, and /problems/…, texts that explain
+Without a key answer: /healthz, the pages and their files, the worker socket, and /problems/…, texts that explain
 refusals to whoever was refused. /v1/worker/… takes the token of a joined worker's session in place of a key.
 """
 

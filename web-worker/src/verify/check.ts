@@ -2,9 +2,8 @@
  * Everything that can be said of a receipt without the mesh and without the arrays: a second implementation of
  * libs/shardy_common/receipts/checking.py, after docs/receipts.md.
  */
-import { leafOf } from "../core/merkle.ts";
 import { hex } from "../engine/engine.ts";
-import { fromHex, joined, peerId, utf8 } from "./bytes.ts";
+import { joined, utf8 } from "./bytes.ts";
 import { Cursor } from "./cursor.ts";
 import { verifies } from "./ed25519.ts";
 import { type Host, hashOf } from "./host.ts";
@@ -16,7 +15,6 @@ import {
   basisOf,
   boundFits,
   CLAIMS,
-  type Credited,
   DIGEST,
   FORMAT,
   type JobStatement,
@@ -25,11 +23,11 @@ import {
   readTask,
   type TaskStatement,
 } from "./statements.ts";
-import { climb, GrowingRoot } from "./tree.ts";
+import { GrowingRoot } from "./tree.ts";
+import { WorkerChecker } from "./workers.ts";
 
 const SIGN_TAG = utf8.encode("shardy-receipt-v1\0");
 const TASK_TAG = utf8.encode("\0shardy-receipt-task-v1\0");
-const RESULTS_TAG = utf8.encode("shardy-results-v2\0");
 
 export type Options = {
   /** Public keys in hex that are trusted: a receipt signed by another is refused. Null: nobody has said one. */
@@ -97,16 +95,18 @@ async function checkSignature(report: Report, document: JsonMap, host: Host, opt
 /** Fields in which a job's tasks say the same as the job. */
 const COMMON = ["mesh", "job", "kind", "operands", "pre", "policy", "redundancy", "audit_rounds"] as const;
 
-/** Statements against their own logic. A frame's signature is checked once for all results in it. */
+/** Statements against their own logic. */
 class Checker {
-  readonly #good = new Set<string>();
+  readonly workers: WorkerChecker;
 
   constructor(
     readonly report: Report,
     readonly host: Host,
     readonly proofs: ProofChecker,
     readonly options: Options,
-  ) {}
+  ) {
+    this.workers = new WorkerChecker(report, host);
+  }
 
   /** The job as it was asked for, if its limits and rules hold. */
   spec(statement: TaskStatement | JobStatement): Spec | null {
@@ -189,7 +189,7 @@ class Checker {
     if (!task.task.startsWith(`${task.job}-${col0}-${row0}-`)) {
       report.problem(`${where}: its id is not one of this job's tasks at row ${row0}, column ${col0}`);
     }
-    await this.#workers(task, where);
+    await this.workers.check(task, where);
   }
 
   /** Whether the method is one of the policy's, with rounds and workers enough, and claims what it may. */
@@ -231,53 +231,6 @@ class Checker {
       report.proofs += proof.proofs.length;
       report.development ||= this.proofs.development(proof.vk_hash);
     }
-  }
-
-  async #workers(task: TaskStatement, where: string): Promise<void> {
-    const { report } = this;
-    const { workers } = task;
-    const twice = (name: "worker" | "lease"): boolean => new Set(workers.map((entry) => entry[name])).size < workers.length;
-    if (twice("worker")) report.problem(`${where}: a worker is named twice`);
-    if (twice("lease")) report.problem(`${where}: a lease is named twice`);
-    const unsigned = workers.filter(({ sig }) => sig === "").map(({ worker }) => worker);
-    if (unsigned.join(" ") !== task.unsigned.join(" ")) {
-      report.problem(`${where}: unsigned does not name just the workers without a signature`);
-    }
-    for (const entry of workers) {
-      const name = `${where}, worker ${entry.worker}`;
-      count(report.workers, entry.worker);
-      if (peerId(entry.key) !== entry.worker) report.problem(`${name}: its key is another peer's`);
-      const cut = entry.lease.lastIndexOf("-");
-      if (entry.lease.slice(0, cut) !== task.task || cut < 0 || !/^[0-9]+$/.test(entry.lease.slice(cut + 1))) {
-        report.problem(`${name}: its lease ${entry.lease} is of another task`);
-      }
-      if (entry.sig === "") {
-        report.unsigned += 1;
-        if (entry.index !== 0 || entry.count !== 1 || entry.path.length > 0) {
-          report.problem(`${name}: a place in a tree without a signature`);
-        }
-      } else {
-        report.signed += 1;
-        await this.#signature(task, entry, name);
-      }
-    }
-  }
-
-  async #signature(task: TaskStatement, { key, lease, sig, index, count, path }: Credited, name: string): Promise<void> {
-    const hash = hashOf(this.host);
-    const leaf = leafOf(hash, lease, fromHex(task.result.digest), task.result.bytes);
-    let root: Uint8Array;
-    try {
-      root = climb(hash, leaf, index, count, path.map(fromHex));
-    } catch (error) {
-      if (!(error instanceof RangeError)) throw error;
-      this.report.problem(`${name}: ${error.message}`);
-      return;
-    }
-    const known = `${key} ${sig} ${hex(root)}`;
-    if (this.#good.has(known)) return;
-    if (await verifies(this.host.subtle, key, sig, joined(RESULTS_TAG, root))) this.#good.add(known);
-    else this.report.problem(`${name}: its signature is not over this result`);
   }
 }
 

@@ -58,5 +58,6 @@ export async function lacking(subtle: SubtleCrypto | undefined): Promise<string 
   } catch {
     // An algorithm that is not known.
   }
-  return `This browser can't check Ed25519 signatures. Chrome and Edge can since 137, Firefox since 129, Safari since 17. ${instead}`;
+  const since = "Chrome and Edge can since 137, Firefox since 129, Safari since 17.";
+  return `This browser can't check Ed25519 signatures. ${since} ${instead}`;
 }

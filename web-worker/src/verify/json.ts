@@ -83,7 +83,9 @@ class Reader {
     if (this.#word("null")) return null;
     for (const word of ["true", "false"] as const) {
       if (!this.#word(word)) continue;
-      if (!this.rules.booleans) throw new FormError(`${word}: only maps, lists, strings, integers and null are possible`);
+      if (!this.rules.booleans) {
+        throw new FormError(`${word}: only maps, lists, strings, integers and null are possible`);
+      }
       return word === "true";
     }
     return this.#number();
@@ -150,7 +152,7 @@ class Reader {
   #number(): number {
     const text = this.#match(INTEGER);
     if (text === null) throw this.#error("a value is missing, or is none of JSON's");
-    if (/[.eE]/.test(this.text[this.#at] ?? "")) throw new FormError("a number is written as a fraction: none is allowed");
+    if (/[.eE]/.test(this.text[this.#at] ?? "")) throw new FormError("a number is a fraction: none is allowed");
     return this.rules.integer(text);
   }
 

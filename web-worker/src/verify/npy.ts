@@ -33,13 +33,14 @@ export function readNpy(file: Uint8Array<ArrayBuffer>): Matrix {
   const descr = header.get("descr")?.slice(1, -1) ?? "";
   const dtype = DTYPES.get(descr);
   if (dtype === undefined) {
-    throw new NpyError(`its numbers are '${descr}': int8, int32 and float32, little-endian, are taken (numpy's astype)`);
+    throw new NpyError(`its numbers are '${descr}': int8, int32 and float32, little-endian, are taken`);
   }
   const shape = (header.get("shape") ?? "").match(/\d+/g)?.map(Number) ?? [];
   if (shape.length < 1 || shape.length > 2) throw new NpyError(`it has ${shape.length} dimensions: 1 or 2 are taken`);
   const size = shape.reduce((product, side) => product * side, SIZE[dtype]);
   if (file.length - start !== size) {
-    throw new NpyError(`an array of ${shape.join("×")} takes ${size} bytes, and the file holds ${file.length - start}`);
+    const sides = shape.join("×");
+    throw new NpyError(`an array of ${sides} takes ${size} bytes, and the file holds ${file.length - start}`);
   }
   const bytes = file.subarray(start);
   const columnwise = header.get("fortran_order") === "True" && shape.length === 2;
@@ -78,7 +79,8 @@ export function transposed({ dtype, shape, bytes }: Matrix): Matrix {
 }
 
 /** Rows [row0, row0 + rows) and columns [col0, col0 + cols) of a matrix, row by row. */
-export function cut({ dtype, shape, bytes }: Matrix, row0: number, rows: number, col0: number, cols: number): Uint8Array {
+export function cut(matrix: Matrix, row0: number, rows: number, col0: number, cols: number): Uint8Array {
+  const { dtype, shape, bytes } = matrix;
   const wide = (shape[1] as number) * SIZE[dtype];
   const [first, length] = [col0 * SIZE[dtype], cols * SIZE[dtype]];
   if (first === 0 && length === wide) return bytes.subarray(row0 * wide, (row0 + rows) * wide);

@@ -4,6 +4,7 @@ import type { Checked, FromWorker, ToWorker } from "./messages.ts";
 import { claimsOf, comparedOf, factsOf, keysIn, type Mood, shown, verdictOf } from "./words.ts";
 
 const KEPT = "shardy-mesh-key";
+const KEY = /^[0-9a-f]{64}$/;
 const LABELS: Readonly<Record<string, string>> = { a: "A", b: "B", c: "C", x: "X", q: "Q" };
 
 function element<T extends HTMLElement>(id: string): T {
@@ -51,7 +52,8 @@ function kept(): string {
 function namedKeys(): { keys: string[] | null } | null {
   const { keys, wrong } = keysIn(keyField.value);
   keyField.ariaInvalid = wrong === null ? "false" : "true";
-  element("key-error").textContent = wrong === null ? "" : `“${wrong.slice(0, 80)}” is no key of a mesh: one has 64 hex digits.`;
+  element("key-error").textContent =
+    wrong === null ? "" : `“${wrong.slice(0, 80)}” is no key of a mesh: one has 64 hex digits.`;
   if (wrong !== null) return null;
   keep(keyField.value.trim());
   return { keys };
@@ -113,7 +115,8 @@ function dropped(list: FileList): void {
   }
   if (arrays > 0) compare();
   else {
-    mood("compared", "bad", `No array here has that name. Call it ${wanted.map(({ name }) => `${name}.npy`).join(", ")}.`);
+    const names = wanted.map(({ name }) => `${name}.npy`).join(", ");
+    mood("compared", "bad", `No array here has that name. Call it one of ${names}.`);
   }
 }
 
@@ -154,7 +157,7 @@ const items = (texts: readonly string[]): HTMLElement[] => texts.map((textConten
 function pairs(entries: readonly [term: string, text: string][]): HTMLElement[] {
   return entries.flatMap(([term, text]) => [
     make("dt", { textContent: term }),
-    make("dd", { textContent: text }),
+    make("dd", { textContent: text, className: KEY.test(text) ? "mono" : "" }),
   ]);
 }
 
@@ -234,7 +237,8 @@ function received(message: FromWorker): void {
 worker.onmessage = (event: MessageEvent<FromWorker>) => received(event.data);
 worker.onerror = (event) => {
   if (document.documentElement.dataset.ready === undefined) {
-    say("open", "Nothing can be checked here", `This page's worker failed: ${event.message || "it could not be loaded"}.`);
+    const why = event.message || "it could not be loaded";
+    say("open", "Nothing can be checked here", `This page's worker failed: ${why}.`);
   }
 };
 keyField.value = kept();

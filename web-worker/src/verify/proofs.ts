@@ -114,7 +114,9 @@ export class ProofChecker {
       }
     }
     if (proved.proofs.length < grid.count) return problems;
-    const leaves = proved.proofs.map(({ index, rows, cols, c }) => leafOfDigest(hash, index, outLen(rows, cols), fromHex(c)));
+    const leaves = proved.proofs.map(({ index, rows, cols, c }) => {
+      return leafOfDigest(hash, index, outLen(rows, cols), fromHex(c));
+    });
     if (hex(rootOf(hash, leaves)) !== proved.root) problems.push("the root is not that of the tiles");
     if (grid.count === 1 && proved.proofs[0]?.c !== task.result.digest) problems.push("the tile is not the result");
     return problems;
@@ -185,7 +187,8 @@ async function publicsOf(
 export function keysOf(document: JsonMap): Map<string, string> {
   const keys = "keys" in document ? document.keys : {};
   const texts = isMap(keys) ? Object.entries(keys) : [];
-  if (!isMap(keys) || texts.length > KEYS_MAX || !texts.every((entry): entry is [string, string] => typeof entry[1] === "string")) {
+  const areTexts = texts.every((entry): entry is [string, string] => typeof entry[1] === "string");
+  if (!isMap(keys) || texts.length > KEYS_MAX || !areTexts) {
     throw new FormError(`keys is a map from hashes to texts of verification keys, ${KEYS_MAX} at most`);
   }
   return new Map(texts);

@@ -44,7 +44,9 @@ export function written(value: number): string {
 
 function float(text: string): number {
   const value = NUMBER.test(text) ? Number(text) : NaN;
-  if (!Number.isFinite(value) || written(value) !== text) throw new FormError(`'${text}' is not how a number is written`);
+  if (!Number.isFinite(value) || written(value) !== text) {
+    throw new FormError(`'${text}' is not how a number is written`);
+  }
   return value;
 }
 
@@ -64,7 +66,9 @@ export function specOf(statement: TaskStatement | JobStatement): Spec {
     throw new FormError(`kind ${kind} takes the operands ${names.join(", ")}`);
   }
   if (redundancy < 2 || redundancy > REDUNDANCY_MAX) throw new FormError(`redundancy is 2 to ${REDUNDANCY_MAX}`);
-  if (audit_rounds < 2 || audit_rounds > AUDIT_ROUNDS_MAX) throw new FormError(`audit_rounds is 2 to ${AUDIT_ROUNDS_MAX}`);
+  if (audit_rounds < 2 || audit_rounds > AUDIT_ROUNDS_MAX) {
+    throw new FormError(`audit_rounds is 2 to ${AUDIT_ROUNDS_MAX}`);
+  }
   for (const [name, operand] of operands) checkOperand(name, operand);
   if (pre !== null) checkPre(pre);
   const spec = kind === "matmul" ? productOf(operands, pre) : streamOf(operands, pre);
@@ -110,7 +114,7 @@ function checkOperand(name: string, { dtype, digest, rows, cols }: Operand): voi
 }
 
 function checkPre({ lo, hi, ema_axis, alpha, scale, segment_rows }: ReadPre): void {
-  if (Math.max(Math.abs(lo), Math.abs(hi)) > BOUND_MAX) throw new FormError("pre.lo and pre.hi are at most 2¹²⁶ in size");
+  if (Math.max(Math.abs(lo), Math.abs(hi)) > BOUND_MAX) throw new FormError("pre.lo and pre.hi are at most 2¹²⁶");
   if (!(Math.fround(lo) < Math.fround(hi))) throw new FormError("pre.lo is below pre.hi, in float32 too");
   if (!(alpha > 0 && alpha <= 1 && Math.fround(alpha) > 0)) throw new FormError("pre.alpha is over 0 and at most 1");
   if (scale !== "row" && scale !== "tensor") throw new FormError("pre.scale is row or tensor");

@@ -1,4 +1,4 @@
-/** A verification key's canonical text, read strictly, as the proof module takes it: libs/shardy_common/proofs/parse.py. */
+/** A verification key's text, read strictly, as the proof module takes it: libs/shardy_common/proofs/parse.py. */
 import { utf8 } from "./bytes.ts";
 import { FormError, isMap, type Json, type JsonMap, parsed, type Rules } from "./json.ts";
 
@@ -7,7 +7,7 @@ const BYTES_MAX = 64 * 1024;
 const PUBLICS_MAX = 64;
 const DECIMAL = /^(?:0|[1-9][0-9]{0,76})$/;
 
-/** development: it says itself that its randomness is known. wire: α, β, γ, δ, and a point of IC for each signal and one. */
+/** development: it says itself that its randomness is known. wire: α, β, γ, δ, and IC, a point more than signals. */
 export type VerificationKey = { publics: number; development: boolean; wire: Uint8Array<ArrayBuffer> };
 
 function small(text: string): number {
@@ -26,7 +26,9 @@ export function readKey(text: string): VerificationKey {
   }
   if (text.includes("\\")) throw new FormError("a verification key is written without backslashes");
   const key = named(parsed(text, RULES), "a verification key", NEEDED, POSSIBLE);
-  if (key.protocol !== "groth16" || key.curve !== "bn128") throw new FormError("a verification key is of groth16 on bn128");
+  if (key.protocol !== "groth16" || key.curve !== "bn128") {
+    throw new FormError("a verification key is of groth16 on bn128");
+  }
   const { nPublic, IC } = key;
   if (typeof nPublic !== "number" || nPublic > PUBLICS_MAX) {
     throw new FormError(`nPublic must be a number from 0 to ${PUBLICS_MAX}`);
@@ -87,6 +89,7 @@ function g1(value: Json | undefined, name: string): bigint[] {
 
 function g2(value: Json | undefined, name: string): bigint[] {
   const [x, y, z] = items(value, name, 3);
-  if (!Array.isArray(z) || z.length !== 2 || z[0] !== "1" || z[1] !== "0") throw new FormError(`${name} must be affine`);
+  const [one, zero] = items(z, name, 2);
+  if (one !== "1" || zero !== "0") throw new FormError(`${name} must be affine`);
   return [x, y].flatMap((pair) => items(pair, name, 2).map((part) => decimal(part, name)));
 }

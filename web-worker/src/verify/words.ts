@@ -24,7 +24,9 @@ export function verdictOf(report: Checked, keys: boolean): Verdict {
     return {
       mood: "open",
       title: "NOT VERIFIED: nobody has vouched for it",
-      text: `It is whole, but whose key ${report.key} is, nobody has said, and anybody can make a key. Give the mesh's key.`,
+      text:
+        `It is whole, but whose key ${report.key} is, nobody has said, and anybody can make a key. ` +
+        "Give the mesh's key.",
       warning,
     };
   }
@@ -67,8 +69,9 @@ export function claimsOf(report: Checked): [method: string, claimed: string, not
 
 export function comparedOf(report: Compared): { mood: Mood; text: string } {
   if (report.problems.length > 0) return { mood: "bad", text: "These are not the arrays that the receipt is about." };
+  const operands = report.operands.map((name) => name.toUpperCase()).join(" and ");
   const parts = [
-    report.operands.length > 0 ? `${report.operands.map((name) => name.toUpperCase()).join(" and ")} as in the receipt` : "",
+    operands === "" ? "" : `${operands} as in the receipt`,
     report.tiles > 0 ? `${counted(report.tiles, "tile", "tiles")} of the result equal` : "",
     report.proofs > 0 ? `${counted(report.proofs, "proof is", "proofs are")} about these very numbers` : "",
   ];

@@ -55,7 +55,8 @@ function progress(id: number, text: string): (done: number, of: number) => Promi
   return (done, of) => {
     if (performance.now() < due) return undefined;
     due = performance.now() + PAUSE_MS;
-    tell({ t: "progress", id, part: done / of, text: `${text} ${done.toLocaleString("en")} of ${of.toLocaleString("en")}` });
+    const counted = `${done.toLocaleString("en")} of ${of.toLocaleString("en")}`;
+    tell({ t: "progress", id, part: done / of, text: `${text} ${counted}` });
     return new Promise((resolve, reject) => {
       setTimeout(() => (id === latest ? resolve() : reject(new Superseded())), 0);
     });
@@ -66,7 +67,8 @@ async function checked(host: Host, { id, receipt: given, keys }: ToWorker & { t:
   if (given !== null) {
     [receipt, subject] = [null, null];
     if (given.size > RECEIPT_BYTES_MAX) {
-      throw new Unfit(`This page takes receipts of up to ${RECEIPT_BYTES_MAX / 2 ** 20} MiB: shardy verify takes larger ones.`);
+      const most = `${RECEIPT_BYTES_MAX / 2 ** 20} MiB`;
+      throw new Unfit(`This page takes receipts of up to ${most}: shardy verify takes larger ones.`);
     }
     receipt = await bytesOf(given);
   }
