@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import KEYS, Checker
+from both_checkers import KEYS, Checker
 from made_proofs import made_proved
 from made_receipts import Made, made
 

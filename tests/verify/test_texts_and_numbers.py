@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from blake3 import blake3
-from conftest import Both
+from both_checkers import Both
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from made_keys import NOTE, made_vk
 from made_proofs import key, made_proved

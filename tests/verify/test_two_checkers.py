@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from conftest import Both
+from both_checkers import Both
 from made_proofs import made_proved
 from made_receipts import made, signed_again
 from receipt_changes import CASES, changes, lies, places, with_tasks
