@@ -18,7 +18,7 @@ PAGE := services/gateway/static/index.html
 LANES ?= -n 3 --dist loadfile
 WORKER_JS := web-worker/dist/shardy-worker.mjs
 MODULES := libs/shardy_common/engine/shardy_engine.wasm libs/shardy_common/proofs/prover.wasm
-PAGE_SOURCES := $(shell find web-worker/src web-worker/index.html web-worker/operate web-worker/public web-worker/vite.config.ts -type f 2>/dev/null) \
+PAGE_SOURCES := $(shell find web-worker/src web-worker/index.html web-worker/operate web-worker/verify web-worker/public web-worker/vite.config.ts -type f 2>/dev/null) \
   web-worker/package-lock.json $(MODULES)
 WORKER_JS_SOURCES := $(shell find web-worker/src web-worker/vite.cli.config.ts -type f 2>/dev/null) \
   $(wildcard libs/shardy_common/kernels/*) web-worker/package-lock.json $(MODULES)

@@ -63,7 +63,12 @@ OPERATE_POLICY = (
     "default-src 'none'; script-src 'self'; connect-src 'self'; img-src 'self'; style-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-POLICIES = {"/ceremony/": CEREMONY_POLICY, "/operate/": OPERATE_POLICY}
+# What checks receipts needs no connection, so it is given none: nobody has to believe that nothing is sent.
+VERIFY_POLICY = (
+    "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; img-src 'self'; style-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+POLICIES = {"/ceremony/": CEREMONY_POLICY, "/operate/": OPERATE_POLICY, "/verify/": VERIFY_POLICY}
 NO_PAGE = (
     "<!doctype html><title>Shardy</title><h1>Shardy is running</h1>"
     "<p>The worker page is not built. Run <code>make page</code> and reload.</p>"

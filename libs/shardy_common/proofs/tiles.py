@@ -73,7 +73,12 @@ class Grid:
 
 def leaf(index: int, data: bytes) -> bytes:
     """BLAKE3 over a tag, the tile's number (u64), the number of its bytes (u64) and their BLAKE3."""
-    return blake3(_LEAF + struct.pack("<QQ", index, len(data)) + blake3(data).digest()).digest()
+    return leaf_of(index, len(data), blake3(data).digest())
+
+
+def leaf_of(index: int, size: int, digest: bytes) -> bytes:
+    """The leaf of a tile whose bytes are not here: their number and BLAKE3."""
+    return blake3(_LEAF + struct.pack("<QQ", index, size) + digest).digest()
 
 
 def leaves(grid: Grid, c: bytes) -> list[bytes]:

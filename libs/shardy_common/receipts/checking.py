@@ -45,6 +45,20 @@ METHODS = {
 }
 """Policy → methods that its verdicts may have."""
 
+SMALL_ORDER = {
+    bytes.fromhex(text)
+    for text in (
+        "00" * 32,
+        "01" + "00" * 31,
+        "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+        "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+        "ec" + "ff" * 30 + "7f",
+        "ed" + "ff" * 30 + "7f",
+        "ee" + "ff" * 30 + "7f",
+    )
+}
+"""Points of Ed25519 whose order divides 8, in each spelling, without the sign bit."""
+
 
 @dataclass
 class Report:
@@ -78,12 +92,14 @@ class Report:
 
 
 def load(data: bytes | str) -> dict[str, Any]:
-    """A receipt from its JSON. ValueError for what JSON readers take differently: doubled keys, floats, no object."""
+    """A receipt from its JSON in UTF-8. ValueError for what JSON readers take differently: doubled keys, floats, a byte
+    order mark, another encoding; and for what is no object."""
 
     def no_float(text: str) -> Any:
         raise ValueError(f"{text}: a receipt holds no fractions")
 
-    value = json.loads(data, object_pairs_hook=_once, parse_float=no_float, parse_constant=no_float)
+    text = data if isinstance(data, str) else data.decode()  # else the reader would guess at UTF-16 and UTF-32
+    value = json.loads(text, object_pairs_hook=_once, parse_float=no_float, parse_constant=no_float)
     if not isinstance(value, dict):
         raise ValueError("a receipt is a JSON object")
     return value
@@ -204,6 +220,7 @@ class _Checker:
         audited = task.method == "audit"
         if task.rounds and not (auditable and task.method in ("audit", "arbitration")):
             problem(f"{where}: {task.method} of a {task.kind} makes no rounds, and {task.rounds} are stated")
+            return
         if (audited or task.rounds) and task.rounds < max(task.audit_rounds, 1):
             problem(f"{where}: {task.rounds} rounds where the job wanted {task.audit_rounds}")
             return
@@ -290,10 +307,18 @@ def _verifies(key: str, sig: str, message: bytes) -> bool:
     if len(sig) != 128 or sig != sig.lower():
         return False
     try:
-        Ed25519PublicKey.from_public_bytes(bytes.fromhex(key)).verify(bytes.fromhex(sig), message)
+        public, signature = bytes.fromhex(key), bytes.fromhex(sig)
+        if _small_order(public) or _small_order(signature[:32]):
+            return False
+        Ed25519PublicKey.from_public_bytes(public).verify(signature, message)
     except (InvalidSignature, ValueError):
         return False
     return True
+
+
+def _small_order(point: bytes) -> bool:
+    """Whether this is a point of small order: under such a key anybody signs anything, and libraries disagree."""
+    return point[:31] + bytes([point[31] & 0x7F]) in SMALL_ORDER
 
 
 def _spec(report: Report, statement: TaskStatement | JobStatement) -> JobSpec | None:

@@ -14,11 +14,13 @@ from blake3 import blake3
 from msgspec import Meta
 
 from shardy_common import limits
+from shardy_common.proofs import tiles
 from shardy_common.proofs.parse import PROOF_BYTES, Proof, VerificationKey, parse_vkey, proof_of_wire
-from shardy_common.proofs.signals import Circuit
+from shardy_common.proofs.signals import Circuit, out_len
 from shardy_common.proofs.statement import Statement, Terms, drawn, grid_of, publics_of
 from shardy_common.proofs.tiles import Tile
 from shardy_common.wire import events as ev
+from shardy_common.wire import merkle
 
 if TYPE_CHECKING:
     from shardy_common.receipts.statements import TaskStatement
@@ -67,12 +69,12 @@ def proved_of(event: ev.ProofVerified, statements: bytes, proofs: bytes) -> Prov
     stated = msgspec.json.decode(statements, type=list[Statement])
     if len(proofs) != PROOF_BYTES * len(stated):
         raise ValueError(f"{len(stated)} statements, and {len(proofs)} bytes of proofs")
-    tiles = [
+    proved = [
         ProvedTile(**msgspec.structs.asdict(s), proof=proofs[PROOF_BYTES * at : PROOF_BYTES * (at + 1)].hex())
         for at, s in enumerate(stated)
     ]
     named = {name: getattr(event, name) for name in Proved.__struct_fields__ if name != "proofs"}
-    return Proved(**named, proofs=tiles)
+    return Proved(**named, proofs=proved)
 
 
 class ProofChecker:
@@ -88,6 +90,8 @@ class ProofChecker:
         """What is wrong with the proofs of a task's statement; its other fields are checked elsewhere."""
         proved = task.proof
         assert proved is not None
+        if task.kind != "matmul" or task.pre is not None:
+            return ["only products of int8 matrices are proved"]
         try:
             worker = next(entry.worker for entry in task.workers if entry.lease == proved.lease)
         except StopIteration:
@@ -111,7 +115,9 @@ class ProofChecker:
         if [tile.index for tile in proved.proofs] != asked:
             return ["it does not prove just the tiles that were drawn"]
         k = task.operands["a"].cols
-        problems = []
+        if k > circuit.k:
+            return [f"circuit {circuit.name} has no room for an inner length of {k}"]
+        problems = _unbound(task, proved)
         for tile in proved.proofs:
             place: Tile = grid.tile(tile.index)
             if (tile.rows, tile.k, tile.cols) != (place.rows, k, place.cols):
@@ -149,6 +155,23 @@ class ProofChecker:
             return bool(self._verifier.verify(self._handles[vk_hash], proof, publics))
         except ValueError:
             return False
+
+
+def _unbound(task: TaskStatement, proved: Proved) -> list[str]:
+    """Digests of tiles that are not of what the receipt is about, as far as it holds what they follow from."""
+    problems = []
+    for tile in proved.proofs:
+        for name, rows, digest in (("a", tile.rows, tile.a), ("b", tile.cols, tile.b)):
+            whole = task.operands[name]
+            if whole.rows == rows and whole.digest != digest:
+                problems.append(f"tile {tile.index} is of another operand {name}")
+    if len(proved.proofs) == proved.tiles:
+        leaves = [tiles.leaf_of(t.index, out_len(t.rows, t.cols), bytes.fromhex(t.c)) for t in proved.proofs]
+        if merkle.root(leaves).hex() != proved.root:
+            problems.append("the root is not that of the tiles")
+        if proved.tiles == 1 and proved.proofs[0].c != task.result.digest:
+            problems.append("the tile is not the result")
+    return problems
 
 
 def keys_of(document: dict[str, Any]) -> Mapping[str, Any]:

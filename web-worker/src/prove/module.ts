@@ -11,6 +11,7 @@ export const PROVER_ABI = 2;
 export const PART_BYTES = 140;
 export const PROOF_BYTES = 256;
 const RANDOM_BYTES = 128;
+const FACTOR_BYTES = 16;
 /** What a .wtns file holds before its values. */
 const WTNS_HEAD_BYTES = 76;
 
@@ -22,6 +23,15 @@ type Exports = {
   add_key(ptr: number, len: number): number;
   drop_key(handle: number): number;
   verify(handle: number, proof: number, publics: number, count: number): number;
+  verify_batch(
+    handle: number,
+    batch: number,
+    proofs: number,
+    publics: number,
+    count: number,
+    factors: number,
+    out: number,
+  ): number;
   poseidon_hash(inputs: number, count: number, out: number): number;
   solver_open(file: number, len: number): number;
   solver_wires(handle: number): number;
@@ -161,14 +171,36 @@ export class ProverModule {
 
   /** Whether a proof with its public signals, in wire form as `finish` makes them, holds under a verification key. */
   verifies(key: Uint8Array, made: Uint8Array): boolean {
-    const handle = this.#with([key], (at) => this.#checked("the key", this.#x.add_key(at, key.length)));
+    const handle = this.addKey(key);
     try {
       const count = (made.length - PROOF_BYTES) / 32;
       const result = this.#with([made], (at) => this.#x.verify(handle, at, at + PROOF_BYTES, count));
       return result === 1;
     } finally {
-      this.#x.drop_key(handle);
+      this.dropKey(handle);
     }
+  }
+
+  /** Prepare a verification key in wire form; its handle. ProveError for points off their curves or groups. */
+  addKey(key: Uint8Array): number {
+    return this.#with([key], (at) => this.#checked("the key", this.#x.add_key(at, key.length)));
+  }
+
+  /** A module holds 256 keys at most. */
+  dropKey(handle: number): void {
+    this.#checked("the key", this.#x.drop_key(handle));
+  }
+
+  /** Which of these proofs hold, by one random combination: a wrong one passes with a chance of 2⁻¹²⁸ at most. */
+  hold(handle: number, proofs: Uint8Array, publics: Uint8Array, count: number): boolean[] {
+    const batch = proofs.length / PROOF_BYTES;
+    const factors = crypto.getRandomValues(new Uint8Array(FACTOR_BYTES * batch));
+    const found = this.#with([proofs, publics, factors], (at, signals, by) =>
+      this.#made(batch, (out) => {
+        this.#checked("the proofs", this.#x.verify_batch(handle, batch, at, signals, count, by, out));
+      }),
+    );
+    return Array.from(found, (byte) => byte === 1);
   }
 
   readonly poseidon: Poseidon = (inputs) => {

@@ -30,7 +30,7 @@ export type Circuit = { readonly name: string; readonly m: number; readonly k: n
 /** The circuit of a name as `v2-8x384x8`. RangeError for any other text. */
 export function circuitNamed(name: string): Circuit {
   const found = NAME.exec(name);
-  if (found === null) throw new RangeError(`${name} is not the name of a circuit, as v2-8x384x8 is`);
+  if (found === null) throw new RangeError(`'${name}' is not the name of a circuit, as v2-8x384x8 is`);
   const [m, k, n] = found.slice(1).map(Number) as [number, number, number];
   if (m % ROWS_PACKED !== 0 || k > K_MAX) {
     throw new RangeError(`${name}: m must be a multiple of ${ROWS_PACKED} and k at most ${K_MAX}`);

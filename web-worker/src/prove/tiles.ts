@@ -1,5 +1,5 @@
 /** A result larger than a circuit: a commitment to all its tiles, and which of them are asked for (docs/proofs.md). */
-import { rootOf } from "../core/merkle.ts";
+import { type Hash, rootOf } from "../core/merkle.ts";
 import type { Engine } from "../engine/engine.ts";
 
 export const TILES_MAX = 2 ** 24;
@@ -70,13 +70,16 @@ function message(tag: Uint8Array, size: number): { bytes: Uint8Array<ArrayBuffer
 }
 
 /** BLAKE3 over a tag, the tile's number (u64), the number of its bytes (u64) and their BLAKE3. */
-export function tileLeaf(engine: Engine, index: number, data: Uint8Array): Uint8Array<ArrayBuffer> {
+export function leafOfDigest(hash: Hash, index: number, size: number, digest: Uint8Array): Uint8Array<ArrayBuffer> {
   const { bytes, view } = message(LEAF_TAG, 16 + HASH_BYTES);
   view.setBigUint64(0, BigInt(index), true);
-  view.setBigUint64(8, BigInt(data.length), true);
-  bytes.set(engine.hashBytes(data), LEAF_TAG.length + 16);
-  return engine.hashBytes(bytes);
+  view.setBigUint64(8, BigInt(size), true);
+  bytes.set(digest, LEAF_TAG.length + 16);
+  return hash(bytes);
 }
+
+export const tileLeaf = (engine: Engine, index: number, data: Uint8Array): Uint8Array<ArrayBuffer> =>
+  leafOfDigest((bytes) => engine.hashBytes(bytes), index, data.length, engine.hashBytes(data));
 
 export const tileLeaves = (engine: Engine, grid: Grid, c: Uint8Array): Uint8Array<ArrayBuffer>[] =>
   Array.from({ length: grid.count }, (_, index) => tileLeaf(engine, index, grid.tileBytes(index, c)));
