@@ -155,7 +155,7 @@ class Quorum:
         if event.method != "canary":
             self.canaries.counted()
         if event.task in self.tasks:
-            self.proofs.ended(self.tasks[event.task], self.jobs[event.job], event.method)
+            self.proofs.ended(self.tasks[event.task], self.jobs[event.job], event)
         self._task_ended(event, recorded)
 
     def _task_ended(self, event: Any, _recorded: Recorded) -> None:
@@ -167,7 +167,8 @@ class Quorum:
         task = self.tasks.get(event.task)
         if task is None or task.leases.get(event.lease) != event.worker or event.lease in task.votes:
             return
-        if any(vote.worker == event.worker and lease not in task.silenced for lease, vote in task.votes.items()):
+        heard = any(vote.worker == event.worker and lease not in task.silenced for lease, vote in task.votes.items())
+        if heard and self.jobs[task.job].spec.policy != kinds.PROOF:  # there each result is proved by itself
             return  # one voice per worker, however many leases of the task it had
         if self.book.convicted(event.worker):
             return  # and none once it was proven wrong
@@ -183,6 +184,7 @@ class Quorum:
 
     def _fraud_detected(self, event: ev.FraudDetected, _recorded: Recorded) -> None:
         task = self.tasks.get(event.task)
+        self.proofs.convicted(event)
         if task is not None and event.lease not in task.condemned:
             task.condemned.append(event.lease)
             self.touched_tasks.add(event.task)
@@ -240,8 +242,9 @@ class Quorum:
                     self._examine(examinations, task, job, standing, "audit")
                 continue
             if job.spec.policy == kinds.PROOF:
-                if task.proved in standing:
-                    appends.append(self._verified(task, job, standing, standing[task.proved], kinds.PROOF, 0))
+                if lease := self.proofs.proved(task, standing):  # nobody else has proved it, whatever he answered
+                    digest = standing[lease]
+                    appends.append(self._verified(task, job, {lease: digest}, digest, kinds.PROOF, 0))
                 elif suspects := self.proofs.suspects(task, standing):
                     self._examine(examinations, task, job, suspects, "audit")
                 continue
@@ -322,8 +325,13 @@ class Quorum:
             # not proven wrong, and yet not what was computed here: bytes that are gone, or a fault of our own
             return out or self.canaries.cancel(task.job)
         if job.spec.policy == kinds.PROOF:  # not proven wrong, so nobody is blamed; nor proved, so nothing is verified
-            self.proofs.examined |= self.proofs.suspects(task, standing).keys()
-            self.busy.discard(task.id)
+            told = {
+                lease for lease, digest in standing.items() if digest in findings.wrong
+            }  # looked at until it is read
+            self.proofs.examined |= self.proofs.suspects(task, standing).keys() - told
+            if not out:
+                self.busy.discard(task.id)
+                self.ready[task.id] = None
             return out
         right = next((d for d in standing.values() if d in findings.right), None)
         if method == "recompute" and list(standing.values()).count(right or "") < job.spec.redundancy:

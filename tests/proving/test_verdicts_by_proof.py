@@ -9,7 +9,7 @@ import pytest
 from made_keys import made_key
 
 from shardy_common import kinds
-from shardy_common.log import Recorded
+from shardy_common.log import Append, Recorded
 from shardy_common.wire import events as ev
 from shardy_common.wire.job import JobSpec, Operand, ProofPlan, Tile
 from shardy_matchmaker.decide import Matchmaker
@@ -136,14 +136,81 @@ def test_what_was_verified_under_a_version_is_audited_when_that_is_revoked(place
     assert place.quorum.decide() == ([], [])
 
 
-def test_what_is_wrong_after_all_is_fraud(place: Place) -> None:
+def looked_at_again(place: Place) -> list[Append]:
+    """A verified result turns out to be wrong after its version was revoked: what is proposed."""
     place.say(place.proved())
     (verified,) = place.verdicts()
     place.say(verified, ev.VerifierRevoked(CIRCUIT, "v1", "", "broken", "op"))
     place.quorum.decide()
-    told, fraud = (item.event for item in place.quorum.judge(Findings(TASK, wrong={DIGEST: 2})))
-    assert isinstance(told, ev.ProofReaudited) and told.outcome == "wrong"
+    return place.quorum.judge(Findings(TASK, wrong={DIGEST: 2}))
+
+
+def test_what_is_wrong_after_all_is_fraud_and_then_a_finding(place: Place) -> None:
+    (item,) = looked_at_again(place)
+    fraud = item.event
     assert isinstance(fraud, ev.FraudDetected) and (fraud.lease, fraud.row) == (f"{TASK}-0", 2)
+    place.say(fraud)
+    _, (examination,) = place.quorum.decide()
+    (item,) = place.quorum.judge(Findings(examination.task, wrong={DIGEST: 2}))
+    assert isinstance(item.event, ev.ProofReaudited) and item.event.outcome == "wrong"
+    place.say(item.event)
+    place.quorum.review()
+    assert place.quorum.decide() == ([], [])
+
+
+def test_a_fraud_that_the_log_did_not_take_is_told_again(place: Place) -> None:
+    (item,) = looked_at_again(place)
+    place.quorum.settled(item, accepted=False)
+    _, (examination,) = place.quorum.decide()
+    (again,) = place.quorum.judge(Findings(examination.task, wrong={DIGEST: 2}))
+    assert again.event == item.event
+
+
+def test_a_fraud_without_a_proof_that_the_log_did_not_take_is_told_again(place: Place) -> None:
+    place.rejected("wrong")
+    place.quorum.decide()
+    (item,) = place.quorum.judge(Findings(TASK, wrong={DIGEST: 3}))
+    place.quorum.settled(item, accepted=False)
+    _, (examination,) = place.quorum.decide()
+    assert place.quorum.judge(Findings(examination.task, wrong={DIGEST: 3}))[0].event == item.event
+
+
+def test_who_proved_and_was_convicted_leaves_the_task_to_the_next_proof(place: Place) -> None:
+    place.say(
+        place.proved(),
+        ev.FraudDetected("k-0-0-1", "k", "ann", "k-0-0-1-0", "ee" * 32, "audit", 0, 2),
+        ev.TaskAssigned(TASK, "j", TILE, [ev.Lease(f"{TASK}-1", "ben", "s", 9)], "retry"),
+        ev.ResultSubmitted(TASK, "j", f"{TASK}-1", "ben", DIGEST, 1024, 1.0, "wasm"),
+    )
+    assert place.verdicts() == []
+    place.say(place.proved(lease=f"{TASK}-1"))
+    (event,) = place.verdicts()
+    assert isinstance(event, ev.TaskVerified) and event.workers == ["ben"]
+
+
+def test_a_worker_with_two_leases_is_heard_for_both(place: Place) -> None:
+    """Its first lease ran out and was answered late; then nothing comes of that, and the second is proved."""
+    again = f"{TASK}-1"
+    place.say(
+        ev.TaskAssigned(TASK, "j", TILE, [ev.Lease(again, "ann", "s", 9)], "retry"),
+        ev.ResultSubmitted(TASK, "j", again, "ann", DIGEST, 1024, 1.0, "wasm"),
+    )
+    place.rejected("late")
+    place.say(place.proved(lease=again))
+    (event,) = place.verdicts()
+    assert isinstance(event, ev.TaskVerified) and event.workers == ["ann"]
+
+
+def test_only_who_proved_is_credited(place: Place) -> None:
+    """Whatever others answered: a right result with what is no proof earns nothing."""
+    place.rejected("wrong")
+    place.say(
+        ev.TaskAssigned(TASK, "j", TILE, [ev.Lease(f"{TASK}-1", "ben", "s", 9)], "retry"),
+        ev.ResultSubmitted(TASK, "j", f"{TASK}-1", "ben", DIGEST, 1024, 1.0, "wasm"),
+        place.proved(lease=f"{TASK}-1"),
+    )
+    (event,) = place.verdicts()
+    assert isinstance(event, ev.TaskVerified) and event.workers == ["ben"]
 
 
 def test_a_replica_audits_its_own_jobs_and_takes_over_others(place: Place) -> None:
