@@ -288,3 +288,18 @@ def test_an_unproved_task_is_lent_again(cause: str, state: str) -> None:
     assert mesh.matchmaker.fold.tasks[task.id].leases[lease].state == state
     mesh.seq += 120_000  # whoever was late rests for a while
     assert mesh.lent() == (["ann"] if state == EXPIRED else [])
+
+
+def test_who_gives_less_memory_than_before_does_not_get_a_task_again() -> None:
+    mesh = Mesh(ann=512)
+    mesh.say(ev.JobSubmitted("j", SPEC, "me"))
+    assert set(mesh.lent()) == {"ann"}
+    task = next(iter(mesh.matchmaker.fold.tasks.values()))
+    lease = next(iter(task.leases))
+    mesh.say(
+        ev.ResultSubmitted(task.id, "j", lease, "ann", DIGEST, 1024, 1.0, "wasm"),
+        ev.ProofRejected(task.id, "j", lease, "ann", DIGEST, "version"),
+        ev.WorkerJoined("ann", "s2", "g", "i", "::1", "ann", "k", ev.Probe(10.0, 1.0, 512, "wasm", gateway_ms=1.0)),
+        ev.WorkerTiered("ann", "s2", "wasm-laptop", 64, 10.0),
+    )
+    assert mesh.lent() == []
