@@ -38,8 +38,8 @@ class Open(msgspec.Struct, array_like=True):
 
 
 class ProofTask(msgspec.Struct, omit_defaults=True):
-    """seq: last sequence of `proof.*.<task>`. results: (worker, digest) by lease; answered: those leases in the order of
-    the log, for rows keep none of a map's. settled: leases of which there will be no further proof."""
+    """seq: last sequence of `proof.*.<task>`. results: (worker, digest) by lease; answered: those leases in the order
+    of the log, for rows keep none of a map's. settled: leases of which there will be no further proof."""
 
     id: str
     job: str

@@ -129,6 +129,11 @@ class Proofs:
         fresh = [lease for lease in task.unproven if lease in standing and lease not in self.examined]
         return {lease: standing[lease] for lease in fresh}
 
+    def judged(self, task: QuorumTask, standing: dict[str, str], findings: Findings) -> None:
+        """Those that were not proven wrong are looked at no more; a fraud is told until it is in the log."""
+        found = self.suspects(task, standing)
+        self.examined |= {lease for lease, digest in found.items() if digest not in findings.wrong}
+
     def forget(self, task: QuorumTask) -> None:
         self.examined.difference_update(task.unproven)
 

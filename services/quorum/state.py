@@ -28,8 +28,8 @@ class QuorumTask(msgspec.Struct, omit_defaults=True):
 
     leases: worker by lease; votes: by lease; condemned: leases whose result was proven wrong; silenced: leases of
     workers that were proven wrong elsewhere, or whose result will not be proved; unproven: leases for which something
-    came that is no proof; proofs: leases whose result is proved, with the version, in the order of the log. lone: it was
-    given to one worker on trust, and nobody else has it; missed: a lease of it ended without an answer.
+    came that is no proof; proofs: leases whose result is proved, with the version, in the order of the log. lone: it
+    was given to one worker on trust, and nobody else has it; missed: a lease of it ended without an answer.
     """
 
     id: str

@@ -167,8 +167,8 @@ class Quorum:
         task = self.tasks.get(event.task)
         if task is None or task.leases.get(event.lease) != event.worker or event.lease in task.votes:
             return
-        heard = any(vote.worker == event.worker and lease not in task.silenced for lease, vote in task.votes.items())
-        if heard and self.jobs[task.job].spec.policy != kinds.PROOF:  # there each result is proved by itself
+        proved = self.jobs[task.job].spec.policy == kinds.PROOF  # there each result is looked at by itself
+        if not proved and any(v.worker == event.worker and x not in task.silenced for x, v in task.votes.items()):
             return  # one voice per worker, however many leases of the task it had
         if self.book.convicted(event.worker):
             return  # and none once it was proven wrong
@@ -308,31 +308,16 @@ class Quorum:
         for lease, digest in standing.items():
             if digest in findings.wrong:
                 vote = task.votes[lease]
-                fraud = ev.FraudDetected(
-                    task.id,
-                    task.job,
-                    vote.worker,
-                    lease,
-                    digest,
-                    method,
-                    findings.wrong[digest],
-                    rounds,
-                    self.agents.find(vote.worker) or "",
-                    canary.digest if canary is not None else "",
-                )
+                found = (vote.worker, lease, digest, method, findings.wrong[digest], rounds)
+                known = (self.agents.find(vote.worker) or "", canary.digest if canary is not None else "")
+                fraud = ev.FraudDetected(task.id, task.job, *found, *known)
                 out.append(Append(fraud, f"fraud/{lease}", trace=job.trace))
         if canary is not None:
             # not proven wrong, and yet not what was computed here: bytes that are gone, or a fault of our own
             return out or self.canaries.cancel(task.job)
         if job.spec.policy == kinds.PROOF:  # not proven wrong, so nobody is blamed; nor proved, so nothing is verified
-            told = {
-                lease for lease, digest in standing.items() if digest in findings.wrong
-            }  # looked at until it is read
-            self.proofs.examined |= self.proofs.suspects(task, standing).keys() - told
-            if not out:
-                self.busy.discard(task.id)
-                self.ready[task.id] = None
-            return out
+            self.proofs.judged(task, standing, findings)
+            return out or self._free(task)
         right = next((d for d in standing.values() if d in findings.right), None)
         if method == "recompute" and list(standing.values()).count(right or "") < job.spec.redundancy:
             right = None  # one recomputed segment proves the others wrong, but not the rest of this result right
@@ -342,10 +327,13 @@ class Quorum:
         elif standing and not out and (findings.missing or method == "recompute"):
             # bytes gone, nothing proven: ask others
             out.append(self._disputed(task, standing))
-        if not out:  # those examined have been silenced meanwhile; others may have come
-            self.busy.discard(task.id)
-            self.ready[task.id] = None
-        return out
+        return out or self._free(task)  # those examined have been silenced meanwhile; others may have come
+
+    def _free(self, task: QuorumTask) -> list[Append]:
+        """Nothing follows for now: the task is looked at again."""
+        self.busy.discard(task.id)
+        self.ready[task.id] = None
+        return []
 
     def settled(self, item: Append, accepted: bool) -> None:
         """A refused or lost append frees its task to be decided again."""

@@ -14,6 +14,7 @@ import msgspec
 from mesh_disk import SimulatedDisk
 from mesh_oracle import Oracle, check
 
+from shardy_common import kinds
 from shardy_common.log import Append, Appended, Outcome, Recorded
 from shardy_common.log.packs import unpack
 from shardy_common.replicas import Replicas
@@ -24,7 +25,6 @@ from shardy_dlq import evidence, letters
 from shardy_gossip_bridge import directory
 from shardy_matchmaker import core as matchmaker_core
 from shardy_matchmaker import decide as matchmaker_decide
-from shardy_prover_verifier import fold as prover
 from shardy_quorum import core as quorum_core
 from shardy_quorum.state import Findings
 
@@ -310,6 +310,8 @@ class QuorumNode(Node):
             mesh.later(mesh.delay(300), prepared)
         for examination in examinations:
             findings = mesh.work.examine(examination, missing=mesh.happens("bytes that were missing", 0.05))
+            if findings.missing and examination.spec.policy == kinds.PROOF:
+                mesh.explainer.proofs.missing(examination.task, findings.missing)
 
             def judge(findings: Findings = findings) -> None:
                 if self.life == life:
@@ -349,13 +351,6 @@ class LettersNode(Node):
     def settled(self, item: Append, accepted: bool) -> None:
         if not accepted:
             self.proposed.discard(letters.key(item.event))
-
-
-class VerifierNode(Node):
-    kind, tables, version = "prover-verifier", prover.TABLES, prover.VERSION
-
-    def make_core(self) -> Any:
-        return prover.ProverCore()
 
 
 class GossipNode(Node):
