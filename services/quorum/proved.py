@@ -130,9 +130,10 @@ class Proofs:
         return {lease: standing[lease] for lease in fresh}
 
     def judged(self, task: QuorumTask, standing: dict[str, str], findings: Findings) -> None:
-        """Those that were not proven wrong are looked at no more; a fraud is told until it is in the log."""
-        found = self.suspects(task, standing)
-        self.examined |= {lease for lease, digest in found.items() if digest not in findings.wrong}
+        """Those that were not proven wrong are looked at no more. A fraud is told until it is in the log; and what
+        became suspect meanwhile is still to be looked at."""
+        done = {*findings.right, *findings.missing}
+        self.examined |= {lease for lease, digest in self.suspects(task, standing).items() if digest in done}
 
     def forget(self, task: QuorumTask) -> None:
         self.examined.difference_update(task.unproven)

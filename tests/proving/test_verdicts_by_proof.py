@@ -175,6 +175,20 @@ def test_a_fraud_without_a_proof_that_the_log_did_not_take_is_told_again(place: 
     assert place.quorum.judge(Findings(examination.task, wrong={DIGEST: 3}))[0].event == item.event
 
 
+def test_who_becomes_suspect_during_an_audit_is_looked_at_after_it(place: Place) -> None:
+    place.rejected("wrong")
+    place.quorum.decide()
+    other, later = "bb" * 32, f"{TASK}-1"
+    place.say(
+        ev.TaskAssigned(TASK, "j", TILE, [ev.Lease(later, "ben", "s", 9)], "retry"),
+        ev.ResultSubmitted(TASK, "j", later, "ben", other, 1024, 1.0, "wasm"),
+        ev.ProofRejected(TASK, "j", later, "ben", other, "wrong"),
+    )
+    assert place.quorum.judge(Findings(TASK, right=[DIGEST])) == []
+    _, (examination,) = place.quorum.decide()
+    assert examination.digests == (other,)
+
+
 def test_who_proved_and_was_convicted_leaves_the_task_to_the_next_proof(place: Place) -> None:
     place.say(
         place.proved(),
@@ -303,3 +317,20 @@ def test_who_gives_less_memory_than_before_does_not_get_a_task_again() -> None:
         ev.WorkerTiered("ann", "s2", "wasm-laptop", 64, 10.0),
     )
     assert mesh.lent() == []
+
+
+@pytest.mark.parametrize("cause", ["missing", "late", "wrong", "failed"])
+def test_a_result_that_was_not_proved_is_no_answer_when_it_comes_again(cause: str) -> None:
+    """Recorded twice, by two gateways: whoever else is there gets the task."""
+    mesh = Mesh(ann=512)
+    mesh.say(ev.JobSubmitted("j", SPEC, "me"))
+    assert set(mesh.lent()) == {"ann"}
+    task = next(iter(mesh.matchmaker.fold.tasks.values()))
+    result = ev.ResultSubmitted(task.id, "j", next(iter(task.leases)), "ann", DIGEST, 1024, 1.0, "wasm")
+    mesh.say(result, ev.ProofRejected(task.id, "j", result.lease, "ann", DIGEST, cause), result)
+    probe = ev.Probe(10.0, 1.0, 512, "wasm", gateway_ms=1.0, proves_mib=512)
+    mesh.say(
+        ev.WorkerJoined("ben", "s-ben", "g", "i", "::1", "ben", "k", probe),
+        ev.WorkerTiered("ben", "s-ben", "wasm-laptop", 64, 10.0),
+    )
+    assert mesh.lent() == ["ben"]
