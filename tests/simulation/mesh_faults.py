@@ -221,8 +221,15 @@ def rotation(mesh: Mesh) -> None:
 
 
 def revocation(mesh: Mesh) -> None:
-    """The active version of a circuit is revoked, at times without a successor: then somebody renews it."""
-    circuit = mesh.rng.choice(mesh_verifiers.PROVED)
+    """The active version of a circuit is revoked, at times without a successor: then somebody renews it. Now, or while
+    the next proof is looked at."""
+    if mesh.rng.random() < 0.5:
+        mesh.revoked_amid_proof = True
+    else:
+        revoked(mesh, mesh.rng.choice(mesh_verifiers.PROVED))
+
+
+def revoked(mesh: Mesh, circuit: str) -> None:
     for after_ms, change in ((0, mesh_verifiers.revoke), (mesh.rng.choice((3_000, 8_000)), mesh_verifiers.renew)):
         mesh.later(after_ms, lambda change=change: (found := mesh.gateway()).up and change(found, circuit))
 
@@ -232,10 +239,19 @@ def crash_amid_proof(mesh: Mesh) -> None:
     mesh.rng.choice(mesh.provers).dies_amid_proof = True
 
 
+def crash_amid_second_look(mesh: Mesh) -> None:
+    """A version is revoked, and whoever looks at a result under it again dies before it says what it found. Counted
+    when it happens."""
+    for node in mesh.quorums:
+        node.dies_amid_look = True
+    revoked(mesh, mesh.rng.choice(mesh_verifiers.PROVED))
+
+
 PROVING_FAULTS: dict[str, Callable[[Any], None]] = {
     "rotation": rotation,
     "revocation": revocation,
     "crash amid proof": crash_amid_proof,
+    "crash amid second look": crash_amid_second_look,
 }
 # what workers do that are asked for a proof, one by one
 PROVER_FAULTS = (
@@ -282,5 +298,6 @@ COUNTED = (
     "bytes that were missing",
     "conflicts",
     "crashes between proof and verdict",
+    "crashes between second look and finding",
     *PROVER_FAULTS,
 )

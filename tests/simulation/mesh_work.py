@@ -41,7 +41,7 @@ class Work:
             b = self._operand(rng.randrange(1, cols_max), k, "int8")
             spec = JobSpec("matmul", {"a": a, "b": b}, policy, redundancy, task_rows=rng.randrange(1, 6))
             if policy == kinds.PROOF:
-                spec = replace(spec, proof=ProofPlan("", rng.choice((1, 2, 4))))
+                spec = replace(spec, proof=ProofPlan("", rng.choice((1, 1, 2, 4))))
         return kinds.checked(spec)
 
     def canary(self, source: JobSpec) -> Draft:

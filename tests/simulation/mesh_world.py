@@ -64,6 +64,7 @@ class Mesh:
         self.held_most = 0
         self.workers: dict[str, Worker] = {}
         self.nodes: list[Node] = []
+        self.revoked_amid_proof = False  # the version of the next proof that is handed in
         self.made: list[tuple[dict[str, Any], bytes]] = []  # proofs that workers made, with what was asked
         shared = shape.kind == "shared" or shape.shares
         self.gateways = [GatewayNode(self, f"gateway{i}", pool) for i in range(self.rng.choice((1, 1, 2)))]
@@ -75,6 +76,7 @@ class Mesh:
         for kind in (LettersNode, MatchmakerNode, QuorumNode):
             count = self.rng.choice((2, 3, 3) if shared and kind is not LettersNode else (1, 1, 2))
             self.nodes += [kind(self, f"{kind.kind}{i}", pool) for i in range(count)]
+        self.quorums = [node for node in self.nodes if isinstance(node, QuorumNode)]
         self.pairs: list[tuple[Node, Node]] = []  # of replicas that see each other
         self.leaving: list[Node] = []  # replicas that will be gone for good, in the middle of some job
         if shared:
@@ -182,6 +184,9 @@ class Mesh:
                 self.later(self.delay(6_000), lambda: self.gateway().reopen(event.job))
         elif isinstance(event, ev.ResultSubmitted) and self.chance(0.01):  # while its verdicts are on their way
             self.later(self.delay(200), lambda: self.gateway().cancel(event.job))
+        elif isinstance(event, ev.ProofSubmitted) and self.revoked_amid_proof:
+            self.revoked_amid_proof = False
+            mesh_faults.revoked(self, self.explainer.proofs.of(event.lease).terms.circuit)
         elif isinstance(event, ev.DlqRecorded) and self.chance(0.08):
             self.later(self.delay(3_000), lambda: self.gateway().discard(event.entry))
         if self.leaving and isinstance(event, (ev.TaskCreated, ev.ResultSubmitted)) and self.chance(0.5):
