@@ -6,7 +6,7 @@ asks for a receipt.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -53,7 +53,9 @@ _machine = msgspec.msgpack.Decoder(Machine).decode
 class Answers(SideFold):
     """One answer for each worker and task, as the quorum counts them: the first; machines by session.
 
-    tasks: the views' active tasks, which note where their answers stand. In memory: each worker's session.
+    tasks: the views' active tasks, which note where their answers stand. proves: whether a job's results are proved:
+    then a worker may answer again with another lease, and each answer is noted by its lease. In memory: each worker's
+    session.
     """
 
     tables = [
@@ -63,9 +65,9 @@ class Answers(SideFold):
     ]
     filters = ("result.submitted.*", "worker.*.*")
 
-    def __init__(self, tasks: dict[str, TaskView]) -> None:
+    def __init__(self, tasks: dict[str, TaskView], proves: Callable[[str], bool]) -> None:
         super().__init__()
-        self._tasks = tasks
+        self._tasks, self._proves = tasks, proves
         self._session_of: dict[str, str] = {}
         self._answers: list[tuple[int, str, bytes]] = []
         self._machines: dict[str, bytes] = {}
@@ -81,15 +83,18 @@ class Answers(SideFold):
             for place, lease in projection.rows(sql, (since * PARTS,)):
                 task = self._tasks.get(lease.rpartition("-")[0])
                 if task is not None and lease in task.leases:
-                    task.answers[task.leases[lease]] = place
+                    task.answers[lease if self._proves(task.job) else task.leases[lease]] = place
 
     def evolve(self, recorded: Recorded) -> None:
         event = recorded.event
         if isinstance(event, ev.ResultSubmitted):
             task, worker = self._tasks.get(event.task), event.worker
-            if task is None or worker in task.answers or task.leases.get(event.lease) != worker:
+            if task is None or task.leases.get(event.lease) != worker:
                 return
-            place = task.answers[worker] = place_of(recorded)
+            by = event.lease if self._proves(task.job) else worker
+            if by in task.answers:
+                return
+            place = task.answers[by] = place_of(recorded)
             sig, batch = bytes.fromhex(event.sig), bytes.fromhex(event.batch)
             body = _pack((self._session_of.get(worker, ""), sig, batch, event.index))
             self._answers.append((place, event.lease, body))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -67,11 +67,15 @@ def _circuit(name: str) -> Circuit | None:
 
 
 class Proofs(SideFold):
-    """Open challenges, in memory and in rows; and what was proved, in rows alone."""
+    """Open challenges, in memory and in rows; and what was proved, in rows alone. tasks: the views' active ones."""
 
     tables = [
         Table("challenges", {"task": str, "body": bytes}),  # that wait for an answer
-        Table("proofs", {"task": str, "job": str, "version": str, "body": bytes}, [["job", "version"]]),
+        Table(  # several of a task, if several answered: the verdict says which counts
+            "proofs",
+            {"lease": str, "task": str, "job": str, "version": str, "seq": int, "body": bytes},
+            [["job", "version"], ["task"]],
+        ),
     ]
     filters = (
         "proof.*.*",
@@ -82,13 +86,13 @@ class Proofs(SideFold):
         "job.cancelled.*",
     )
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: Registry, tasks: Container[str]) -> None:
         super().__init__()
-        self.registry = registry
+        self.registry, self._tasks = registry, tasks
         self.open: dict[str, ev.ProofChallenged] = {}  # by task
         self._of_job: dict[str, set[str]] = {}
         self._touched: set[str] = set()
-        self._proved: dict[str, ev.ProofVerified] = {}
+        self._proved: dict[str, tuple[int, ev.ProofVerified]] = {}  # by lease, with its sequence
 
     def load(self, projection: Projection) -> None:
         super().load(projection)
@@ -98,7 +102,8 @@ class Proofs(SideFold):
     def evolve(self, recorded: Recorded) -> None:
         event = recorded.event
         if isinstance(event, ev.ProofChallenged):
-            self._add(event)
+            if event.task in self._tasks:  # not one that the end of its task overtook: nothing would end it
+                self._add(event)
         elif isinstance(event, (ev.ProofSubmitted, ev.ProofRejected, ev.ProofVerified)):
             known = self.open.get(event.task)
             if known is not None and (known.lease, known.worker) == (event.lease, event.worker):
@@ -106,7 +111,7 @@ class Proofs(SideFold):
             version = self.registry.versions.get(event.version) if isinstance(event, ev.ProofVerified) else None
             if version is not None and not version.revoked_seq:  # void behind a revocation, as in every fold
                 assert isinstance(event, ev.ProofVerified)
-                self._proved[event.task] = event
+                self._proved[event.lease] = (recorded.seq, event)
         elif isinstance(event, (ev.TaskVerified, ev.TaskUnresolved)):
             self._end(event.task)
         elif isinstance(event, (ev.JobCompleted, ev.JobFailed, ev.JobCancelled)):
@@ -131,7 +136,7 @@ class Proofs(SideFold):
         rows: dict[str, list[Sequence[Any]]] = {
             "challenges": [(t, _pack(self.open[t])) for t in sorted(self._touched) if t in self.open],
             gone("challenges"): [(t,) for t in sorted(self._touched) if t not in self.open],
-            "proofs": [(t, event.job, event.version, _pack(event)) for t, event in self._proved.items()],
+            "proofs": [(x, e.task, e.job, e.version, seq, _pack(e)) for x, (seq, e) in self._proved.items()],
         }
         self._touched, self._proved = set(), {}
         return {table: found for table, found in rows.items() if found}
@@ -144,9 +149,11 @@ class Proofs(SideFold):
         """Versions under which results of a job are proved."""
         return [v for (v,) in self.read("SELECT DISTINCT version FROM proofs WHERE job = ? ORDER BY version", (job,))]
 
-    def of_task(self, task: str) -> ev.ProofVerified | None:
-        rows = self.read("SELECT body FROM proofs WHERE task = ?", (task,))
-        return _verified(rows[0][0]) if rows else None
+    def of_task(self, task: str, worker: str, digest: str) -> ev.ProofVerified | None:
+        """The first proof of this worker's result."""
+        rows = self.read("SELECT body FROM proofs WHERE task = ? ORDER BY seq", (task,))
+        found = (_verified(body) for (body,) in rows)
+        return next((event for event in found if (event.worker, event.digest) == (worker, digest)), None)
 
 
 def prove_frame(views: Views, event: ev.ProofChallenged, now_ms: int) -> dict[str, Any] | None:

@@ -27,6 +27,7 @@ from shardy_common.receipts import (
     task_statement,
 )
 from shardy_common.receipts.proofs import Proved, proved_of
+from shardy_common.wire import events as ev
 from shardy_common.wire import merkle
 from shardy_gateway.shapes import JobView, TaskView
 from shardy_gateway.views import Views
@@ -150,13 +151,16 @@ class Receipts:
 
     def _task_statements(self, job: JobView, tasks: list[TaskView]) -> list[dict[str, Any]]:
         answers = self._views().answers
-        found = answers.at([task.answers[w] for task in tasks for w in task.workers if w in task.answers])
+        proofs = {task.id: self._proof_of(task) for task in tasks if task.method == kinds.PROOF}
+        by = {id_: {event.worker: event.lease} for id_, event in proofs.items() if event is not None}
+        places = {t.id: {w: t.answers.get(by.get(t.id, {}).get(w, w), 0) for w in t.workers} for t in tasks}
+        found = answers.at([place for some in places.values() for place in some.values() if place])
         machines = {session: answers.machine(session) for session in {answer.session for _, answer in found.values()}}
         out = []
         for task in tasks:
             credited = []
             for worker in task.workers:
-                lease, answer = found.get(task.answers.get(worker, 0), ("", None))
+                lease, answer = found.get(places[task.id][worker], ("", None))
                 machine = machines.get(answer.session) if answer else None
                 if answer is None or machine is None:
                     raise Refused(
@@ -181,13 +185,15 @@ class Receipts:
                     workers=credited,
                     verified_ms=task.verified_ms,
                     seq=task.seq,
-                    proved=self._proved(task) if task.method == kinds.PROOF else None,
+                    proved=self._proved(task, proofs[task.id]) if task.method == kinds.PROOF else None,
                 )
             )
         return out
 
-    def _proved(self, task: TaskView) -> Proved:
-        event = self._views().proofs.of_task(task.id)
+    def _proof_of(self, task: TaskView) -> ev.ProofVerified | None:
+        return self._views().proofs.of_task(task.id, task.workers[0], task.digest)
+
+    def _proved(self, task: TaskView, event: ev.ProofVerified | None) -> Proved:
         try:
             if event is None:
                 raise ValueError("the log does not hold its proof")

@@ -45,7 +45,7 @@ class JobView(msgspec.Struct):
 
 class TaskView(msgspec.Struct, omit_defaults=True):
     """leases: worker by lease id. digest: of the verified result, empty until then. seq: of its creation, then of its
-    verdict. answers: where each worker's result stands in the log."""
+    verdict. answers: where each worker's result stands in the log; by its lease, if results of the job are proved."""
 
     id: str
     job: str

@@ -45,7 +45,7 @@ TABLES = [
     ),
     *(table for side in SIDES for table in side.tables),
 ]
-VERSION = 10
+VERSION = 11
 FILTERS = ["job.*.*", "task.*.*", "fraud.detected.*", "worker.*.*", "gateway.started.*"]
 FILTERS += [pattern for side in SIDES for pattern in side.filters if pattern not in FILTERS]
 
@@ -71,12 +71,17 @@ class Views:
         self._touched_jobs: dict[str, JobView] = {}
         self._touched_workers: set[str] = set()
         self._frauds: list[FraudView] = []
-        self.letters, self.answers, self.ledger, self.mesh_keys = Letters(), Answers(self.tasks), Ledger(), MeshKeys()
+        self.letters, self.answers, self.ledger, self.mesh_keys = (
+            Letters(),
+            Answers(self.tasks, self._proves),
+            Ledger(),
+            MeshKeys(),
+        )
         self._frauds_in: dict[str, int] = {}  # by job, for jobs that go on after their end
         self.reputations = Reputations(lambda task: self.tasks[task].leases if task in self.tasks else {})
         self.keyring, self.idempotency, self.verifiers = Keyring(), Idempotency(), Verifiers()
         self.ceremonies = CeremonySide()
-        self.proofs = Proofs(self.verifiers.registry)
+        self.proofs = Proofs(self.verifiers.registry, self.tasks)
         self.sides: tuple[SideFold, ...] = (  # in the order of SIDES
             self.letters,
             self.answers,
@@ -154,6 +159,10 @@ class Views:
     def take_outbox(self) -> Outbox:
         outbox, self.outbox = self.outbox, Outbox()
         return outbox
+
+    def _proves(self, job_id: str) -> bool:
+        """Whether the results of an active job are proved."""
+        return self.jobs[job_id].spec.policy == kinds.PROOF
 
     # -- look-ups -------------------------------------------------------------------------------------------------
 

@@ -19,7 +19,7 @@ TABLES = [
     Table("tasks", {"id": str, "body": bytes}),  # active ones: nothing asks for others
     Table("trust", {"worker": str, "body": bytes}),
 ]
-VERSION = 5
+VERSION = 6
 Value = TypeVar("Value")
 _pack = msgspec.msgpack.Encoder(order="deterministic").encode
 _worker = msgspec.msgpack.Decoder(WorkerState).decode

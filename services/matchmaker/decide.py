@@ -284,10 +284,11 @@ class Matchmaker:
         # a lease that ran out may still be answered late, so its address has had its voice whatever came of it
         heard = {lease.address for lease in task.leases.values()}
         room = limits.ATTEMPTS_MAX - len(task.leases)
+        proves_mib = kinds.proving_mib(self.fold.jobs[task.job].spec)
         while len(leases) < min(task.need - task.counting, room):
             # whoever let it expire before gets it again only when nobody else can have it
-            worker = pool.pick(barred_workers | tried, heard, kinds.proving_mib(self.fold.jobs[task.job].spec))
-            worker = worker or pool.pick_again(tried - barred_workers, task.strangers(tried))
+            worker = pool.pick(barred_workers | tried, heard, proves_mib)
+            worker = worker or pool.pick_again(tried - barred_workers, task.strangers(tried), proves_mib)
             if worker is None:
                 break
             leases.append(self._lease(pool, worker, task.id, len(task.leases) + len(leases), task.ops, now_ms))

@@ -189,7 +189,7 @@ class Fold:
         if task is None:
             return
         lease = task.leases.get(event.lease)
-        if lease is None or lease.worker != event.worker or lease.state in (ANSWERED, FRAUD):
+        if lease is None or lease.worker != event.worker or lease.state in (ANSWERED, FRAUD) or lease.unproved:
             return
         worker = self.workers.find(event.worker)
         if self.book.convicted(event.worker):
@@ -220,6 +220,7 @@ class Fold:
         lease = task.leases.get(event.lease) if task is not None else None
         if task is None or lease is None or lease.state != ANSWERED:
             return
+        lease.unproved = True
         self._end_lease(task, event.lease, FAILED if event.cause in ("wrong", "failed") else EXPIRED)
         worker = self.workers.find(lease.worker)
         if event.cause == "late" and worker is not None:

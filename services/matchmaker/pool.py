@@ -158,10 +158,12 @@ class Pool:
     def _sample(self) -> list[Candidate]:
         return self._items if len(self._items) <= SAMPLE else self._rng.sample(self._items, SAMPLE)
 
-    def pick_again(self, returning: set[str], strangers: dict[str, set[str]]) -> Candidate | None:
-        """One of the returning workers, unless somebody else had the task at the address where it is now."""
+    def pick_again(self, returning: set[str], strangers: dict[str, set[str]], proves_mib: int = 0) -> Candidate | None:
+        """One of the returning workers, unless somebody else had the task at the address where it is now, or it gives
+        less memory for proving than it did."""
         known = [self._devices.get(worker) for worker in sorted(returning)]
-        fitting = [c for c in known if c is not None and (self._same or c.address not in strangers[c.id])]
+        able = [c for c in known if c is not None and c.proves_mib >= proves_mib]
+        fitting = [c for c in able if self._same or c.address not in strangers[c.id]]
         return min(fitting, key=lambda c: c.load_ms) if fitting else None
 
     def lend(self, candidate: Candidate, work_ms: float) -> None:

@@ -43,11 +43,14 @@ class WorkerState(msgspec.Struct):
 
 
 class LeaseState(msgspec.Struct, omit_defaults=True):
+    """unproved: it was answered, and there will be no proof of that, whatever comes for it again."""
+
     worker: str
     address: str
     deadline_ms: int
     state: str = LIVE
     lent_ms: int = 0
+    unproved: bool = False
 
 
 class TaskState(msgspec.Struct, omit_defaults=True):

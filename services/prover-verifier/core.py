@@ -123,6 +123,7 @@ class Proving:
         if task is None or lent is None or lent.worker != event.worker or event.lease in task.results:
             return
         task.results[event.lease] = (event.worker, event.digest)
+        task.answered.append(event.lease)
         self._look(task)
 
     def _result_failed(self, event: ev.ResultFailed, _recorded: Recorded) -> None:

@@ -18,7 +18,7 @@ TABLES = [
     Table("jobs", {"id": str, "body": bytes}),  # active ones of policy proof, as the tasks
     Table("tasks", {"id": str, "body": bytes}),
 ]
-VERSION = 3
+VERSION = 4
 _pack = msgspec.msgpack.Encoder(order="deterministic").encode
 _job = msgspec.msgpack.Decoder(ProofJob).decode
 _task = msgspec.msgpack.Decoder(ProofTask).decode

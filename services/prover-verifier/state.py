@@ -38,8 +38,8 @@ class Open(msgspec.Struct, array_like=True):
 
 
 class ProofTask(msgspec.Struct, omit_defaults=True):
-    """seq: last sequence of `proof.*.<task>`. results: (worker, digest) by lease, in the order of the log. settled:
-    leases of which there will be no further proof."""
+    """seq: last sequence of `proof.*.<task>`. results: (worker, digest) by lease; answered: those leases in the order
+    of the log, for rows keep none of a map's. settled: leases of which there will be no further proof."""
 
     id: str
     job: str
@@ -47,12 +47,13 @@ class ProofTask(msgspec.Struct, omit_defaults=True):
     seq: int = 0
     leases: dict[str, Lent] = {}
     results: dict[str, tuple[str, str]] = {}
+    answered: list[str] = []
     settled: list[str] = []
     open: Open | None = None
 
     def next(self) -> str:
         """The lease whose result is to be proved now; empty for none."""
-        return next((lease for lease in self.results if lease not in self.settled), "")
+        return next((lease for lease in self.answered if lease not in self.settled), "")
 
 
 @dataclass(frozen=True, slots=True)

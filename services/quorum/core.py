@@ -26,7 +26,7 @@ TABLES = [
     # what was verified by a proof; open: it was not looked at again since its version was revoked
     Table("proved", {"task": str, "job": str, "version": str, "open": int, "body": bytes}, [["version", "open"]]),
 ]
-VERSION = 5
+VERSION = 6
 _pack = msgspec.msgpack.Encoder(order="deterministic").encode
 _job = msgspec.msgpack.Decoder(QuorumJob).decode
 _task = msgspec.msgpack.Decoder(QuorumTask).decode

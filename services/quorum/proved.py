@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 
 import msgspec
+from msgspec.structs import replace
 
 from shardy_common import kinds
 from shardy_common.log import Append, Recorded
@@ -25,7 +26,7 @@ AT_ONCE = 64  # results that are looked at again at the same time
 
 
 class Proven(msgspec.Struct, frozen=True):
-    """A result that was verified by its proof under `version`."""
+    """A result that was verified by its proof under `version`. told: that it is wrong after all stands in the log."""
 
     task: str
     job: str
@@ -36,6 +37,7 @@ class Proven(msgspec.Struct, frozen=True):
     tile: Tile
     spec: JobSpec
     trace: str = ""
+    told: bool = False
 
 
 class Proofs:
@@ -78,9 +80,11 @@ class Proofs:
     def _verified(self, task: QuorumTask, event: ev.ProofVerified) -> bool:
         version = self.verifiers.registry.versions.get(event.version)
         vote = task.votes.get(event.lease)
-        if version is None or version.revoked_seq or vote is None or vote.digest != event.digest or task.proved:
+        if version is None or version.revoked_seq or vote is None or vote.digest != event.digest:
             return False
-        task.proved, task.version = event.lease, event.version
+        if any(lease == event.lease for lease, _ in task.proofs):
+            return False
+        task.proofs.append((event.lease, event.version))  # one of them may be silenced, so that another counts
         return True
 
     def _rejected(self, task: QuorumTask, event: ev.ProofRejected) -> bool:
@@ -93,21 +97,43 @@ class Proofs:
             task.silenced.append(event.lease)
         return True
 
-    def ended(self, task: QuorumTask, job: QuorumJob, method: str) -> None:
+    def ended(self, task: QuorumTask, job: QuorumJob, event: ev.TaskVerified) -> None:
         """Its verdict is in the log."""
-        vote = task.votes.get(task.proved)
-        if vote is not None and method == kinds.PROOF:
-            known = (task.id, task.job, task.proved, vote.worker, task.version, vote.digest, task.tile)
-            self.fresh[task.id] = Proven(*known, job.spec, job.trace)
-            if self.verifiers.registry.versions[task.version].revoked_seq:  # between its proof and its verdict
-                self._revoked.add(task.version)
+        if event.method != kinds.PROOF:
+            return
+        for lease, version in task.proofs:
+            vote = task.votes[lease]
+            if event.workers == [vote.worker] and event.digest == vote.digest:
+                known = (task.id, task.job, lease, vote.worker, version, vote.digest, task.tile)
+                self.fresh[task.id] = Proven(*known, job.spec, job.trace)
+                if self.verifiers.registry.versions[version].revoked_seq:  # between its proof and its verdict
+                    self._revoked.add(version)
+                return
+
+    def convicted(self, event: ev.FraudDetected) -> None:
+        """What was verified is told to be fraud: the finding follows, once this is in the log."""
+        proven = self.fresh.get(event.task) or self.read(event.task)
+        if proven is not None and proven.lease == event.lease:
+            self.fresh[event.task] = replace(proven, told=True)
+            if self._looking.pop(event.task, None) is not None:
+                self._again.append(event.task)
 
     # -- decisions ------------------------------------------------------------------------------------------------
+
+    def proved(self, task: QuorumTask, standing: dict[str, str]) -> str:
+        """The lease that a verdict rests on: the first that is proved, of those that stand."""
+        return next((lease for lease, _ in task.proofs if lease in standing), "")
 
     def suspects(self, task: QuorumTask, standing: dict[str, str]) -> dict[str, str]:
         """Standing results that came with what is no proof, and were not looked at."""
         fresh = [lease for lease in task.unproven if lease in standing and lease not in self.examined]
         return {lease: standing[lease] for lease in fresh}
+
+    def judged(self, task: QuorumTask, standing: dict[str, str], findings: Findings) -> None:
+        """Those that were not proven wrong are looked at no more. A fraud is told until it is in the log; and what
+        became suspect meanwhile is still to be looked at."""
+        done = {*findings.right, *findings.missing}
+        self.examined |= {lease for lease, digest in self.suspects(task, standing).items() if digest in done}
 
     def forget(self, task: QuorumTask) -> None:
         self.examined.difference_update(task.unproven)
@@ -133,24 +159,24 @@ class Proofs:
         return out
 
     def looked_at(self, findings: Findings, agent: Callable[[str], str | None]) -> list[Append]:
-        """What follows for a result that was verified before: the finding, and a fraud if it is wrong after all."""
+        """What follows for a result that was verified before: the finding. If it is wrong after all, the fraud comes
+        first, and the finding when that is in the log: so whoever crashes between them, both are told."""
         proven = self._looking.get(findings.task)
         if proven is None:
             return []
         row = findings.wrong.get(proven.digest, -1)
-        outcome = "wrong" if row >= 0 else "right" if proven.digest in findings.right else "missing"
-        rounds = proven.spec.audit_rounds
-        event = ev.ProofReaudited(proven.task, proven.job, proven.lease, proven.version, proven.digest, outcome, rounds)
-        out = [Append(event, f"reaudit/{proven.task}", 0, trace=proven.trace)]
-        if row >= 0:
-            name = agent(proven.worker) or ""
+        if row >= 0 and not proven.told:
+            name, rounds = agent(proven.worker) or "", proven.spec.audit_rounds
             fraud = ev.FraudDetected(
                 proven.task, proven.job, proven.worker, proven.lease, proven.digest, "audit", row, rounds, name
             )
-            out.append(Append(fraud, f"fraud/{proven.lease}", trace=proven.trace))
-        return out
+            return [Append(fraud, f"fraud/{proven.lease}", trace=proven.trace)]
+        outcome = "wrong" if row >= 0 else "right" if proven.digest in findings.right else "missing"
+        rounds = proven.spec.audit_rounds
+        event = ev.ProofReaudited(proven.task, proven.job, proven.lease, proven.version, proven.digest, outcome, rounds)
+        return [Append(event, f"reaudit/{proven.task}", 0, trace=proven.trace)]
 
     def refused(self, event: ev.Event) -> None:
-        """The log did not take the finding: it is looked for again, unless another one is read."""
-        if isinstance(event, ev.ProofReaudited) and self._looking.pop(event.task, None) is not None:
+        """The log did not take what was found: it is looked for again, unless another one is read."""
+        if isinstance(event, (ev.ProofReaudited, ev.FraudDetected)) and self._looking.pop(event.task, None) is not None:
             self._again.append(event.task)

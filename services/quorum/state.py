@@ -28,8 +28,8 @@ class QuorumTask(msgspec.Struct, omit_defaults=True):
 
     leases: worker by lease; votes: by lease; condemned: leases whose result was proven wrong; silenced: leases of
     workers that were proven wrong elsewhere, or whose result will not be proved; unproven: leases for which something
-    came that is no proof; proved: the lease whose result is proved, and version: under which key. lone: it was given to
-    one worker on trust, and nobody else has it; missed: a lease of it ended without an answer.
+    came that is no proof; proofs: leases whose result is proved, with the version, in the order of the log. lone: it
+    was given to one worker on trust, and nobody else has it; missed: a lease of it ended without an answer.
     """
 
     id: str
@@ -42,8 +42,7 @@ class QuorumTask(msgspec.Struct, omit_defaults=True):
     condemned: list[str] = []
     silenced: list[str] = []
     unproven: list[str] = []
-    proved: str = ""
-    version: str = ""
+    proofs: list[tuple[str, str]] = []
     lone: bool = False
     missed: bool = False
 

@@ -155,7 +155,7 @@ class Quorum:
         if event.method != "canary":
             self.canaries.counted()
         if event.task in self.tasks:
-            self.proofs.ended(self.tasks[event.task], self.jobs[event.job], event.method)
+            self.proofs.ended(self.tasks[event.task], self.jobs[event.job], event)
         self._task_ended(event, recorded)
 
     def _task_ended(self, event: Any, _recorded: Recorded) -> None:
@@ -167,7 +167,8 @@ class Quorum:
         task = self.tasks.get(event.task)
         if task is None or task.leases.get(event.lease) != event.worker or event.lease in task.votes:
             return
-        if any(vote.worker == event.worker and lease not in task.silenced for lease, vote in task.votes.items()):
+        proved = self.jobs[task.job].spec.policy == kinds.PROOF  # there each result is looked at by itself
+        if not proved and any(v.worker == event.worker and x not in task.silenced for x, v in task.votes.items()):
             return  # one voice per worker, however many leases of the task it had
         if self.book.convicted(event.worker):
             return  # and none once it was proven wrong
@@ -183,6 +184,7 @@ class Quorum:
 
     def _fraud_detected(self, event: ev.FraudDetected, _recorded: Recorded) -> None:
         task = self.tasks.get(event.task)
+        self.proofs.convicted(event)
         if task is not None and event.lease not in task.condemned:
             task.condemned.append(event.lease)
             self.touched_tasks.add(event.task)
@@ -240,8 +242,9 @@ class Quorum:
                     self._examine(examinations, task, job, standing, "audit")
                 continue
             if job.spec.policy == kinds.PROOF:
-                if task.proved in standing:
-                    appends.append(self._verified(task, job, standing, standing[task.proved], kinds.PROOF, 0))
+                if lease := self.proofs.proved(task, standing):  # nobody else has proved it, whatever he answered
+                    digest = standing[lease]
+                    appends.append(self._verified(task, job, {lease: digest}, digest, kinds.PROOF, 0))
                 elif suspects := self.proofs.suspects(task, standing):
                     self._examine(examinations, task, job, suspects, "audit")
                 continue
@@ -305,26 +308,16 @@ class Quorum:
         for lease, digest in standing.items():
             if digest in findings.wrong:
                 vote = task.votes[lease]
-                fraud = ev.FraudDetected(
-                    task.id,
-                    task.job,
-                    vote.worker,
-                    lease,
-                    digest,
-                    method,
-                    findings.wrong[digest],
-                    rounds,
-                    self.agents.find(vote.worker) or "",
-                    canary.digest if canary is not None else "",
-                )
+                found = (vote.worker, lease, digest, method, findings.wrong[digest], rounds)
+                known = (self.agents.find(vote.worker) or "", canary.digest if canary is not None else "")
+                fraud = ev.FraudDetected(task.id, task.job, *found, *known)
                 out.append(Append(fraud, f"fraud/{lease}", trace=job.trace))
         if canary is not None:
             # not proven wrong, and yet not what was computed here: bytes that are gone, or a fault of our own
             return out or self.canaries.cancel(task.job)
         if job.spec.policy == kinds.PROOF:  # not proven wrong, so nobody is blamed; nor proved, so nothing is verified
-            self.proofs.examined |= self.proofs.suspects(task, standing).keys()
-            self.busy.discard(task.id)
-            return out
+            self.proofs.judged(task, standing, findings)
+            return out or self._free(task)
         right = next((d for d in standing.values() if d in findings.right), None)
         if method == "recompute" and list(standing.values()).count(right or "") < job.spec.redundancy:
             right = None  # one recomputed segment proves the others wrong, but not the rest of this result right
@@ -334,10 +327,13 @@ class Quorum:
         elif standing and not out and (findings.missing or method == "recompute"):
             # bytes gone, nothing proven: ask others
             out.append(self._disputed(task, standing))
-        if not out:  # those examined have been silenced meanwhile; others may have come
-            self.busy.discard(task.id)
-            self.ready[task.id] = None
-        return out
+        return out or self._free(task)  # those examined have been silenced meanwhile; others may have come
+
+    def _free(self, task: QuorumTask) -> list[Append]:
+        """Nothing follows for now: the task is looked at again."""
+        self.busy.discard(task.id)
+        self.ready[task.id] = None
+        return []
 
     def settled(self, item: Append, accepted: bool) -> None:
         """A refused or lost append frees its task to be decided again."""

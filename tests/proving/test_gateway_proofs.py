@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,7 +12,7 @@ from made_keys import made_key
 
 from shardy_common import ids, kinds
 from shardy_common.errors import Refused
-from shardy_common.log import Recorded
+from shardy_common.log import Projection, Recorded
 from shardy_common.proofs.needs import prover_mib
 from shardy_common.proofs.signals import Circuit
 from shardy_common.proofs.statement import Terms, drawn
@@ -19,7 +20,7 @@ from shardy_common.wire import events as ev
 from shardy_common.wire.job import JobSpec, Operand, ProofPlan, Tile
 from shardy_gateway import proving
 from shardy_gateway.session import CloseSession
-from shardy_gateway.views import Views
+from shardy_gateway.views import TABLES, VERSION, Views
 
 KEY = made_key(1)
 FILES = ev.ProverFiles("f1" * 32, 100, 200, "f2" * 32, 300, 400)
@@ -36,8 +37,11 @@ def spec(rows: int = 16, k: int = 8, cols: int = 16, **more: Any) -> JobSpec:
 class Folded:
     """Views of a mesh with a version of each circuit, and a job whose task Ann has."""
 
-    def __init__(self) -> None:
+    def __init__(self, projection: Projection | None = None) -> None:
         self.views, self.seq = Views(), 0
+        if projection is not None:
+            self.views.load(projection)
+            self.views.flush = lambda: projection.commit(self.views.rows(), self.seq)
         for circuit, shape in CIRCUITS.items():
             files = FILES if circuit != "product" else None
             version = f"v-{circuit}"
@@ -151,6 +155,37 @@ def test_what_is_answered_or_over_is_asked_no_more(folded: Folded, after: ev.Eve
     folded.say(after)
     assert folded.views.proofs.asked_of(ANN) == []
     assert proving.prove_frame(folded.views, folded.challenged, 0) is None
+
+
+@pytest.mark.parametrize("end", [ev.JobCancelled("j", "me"), ev.TaskUnresolved(TASK, "j", "given up")])
+def test_a_challenge_that_an_end_overtook_is_asked_of_nobody(folded: Folded, end: ev.Event) -> None:
+    folded.say(end, folded.challenged)
+    assert folded.views.proofs.asked_of(ANN) == [] and folded.views.proofs.open == {}
+
+
+def test_the_proof_that_the_verdict_rests_on_is_shown(tmp_path: Path) -> None:
+    """Another worker's result was proved too, or this one's former lease was not: each receipt names its own."""
+    projection = Projection(tmp_path / "views.sqlite3", TABLES, version=VERSION)
+    folded = Folded(projection)
+    views, terms = folded.views, Terms.of(folded.challenged)._asdict()
+    other = {**terms, "lease": f"{TASK}-1", "worker": "ben", "digest": "dd" * 32}
+    again = {**terms, "lease": f"{TASK}-2"}
+    sig = "ab" * 64
+    folded.say(
+        ev.TaskAssigned(TASK, "j", Tile(0, 16, 0, 16), [ev.Lease(f"{TASK}-1", "ben", "s", 9)], "retry"),
+        ev.TaskAssigned(TASK, "j", Tile(0, 16, 0, 16), [ev.Lease(f"{TASK}-2", ANN, "s", 9)], "retry"),
+        ev.ResultSubmitted(TASK, "j", LEASE, ANN, "aa" * 32, 1024, 1.0, "wasm", sig=sig),
+        ev.ResultSubmitted(TASK, "j", f"{TASK}-2", ANN, "aa" * 32, 1024, 1.0, "wasm", sig=sig),
+        *(ev.ProofVerified(job="j", proofs="99" * 32, statements="77" * 32, **one) for one in (other, again)),
+        ev.TaskVerified(TASK, "j", Tile(0, 16, 0, 16), "aa" * 32, 1024, [ANN], "proof"),
+        ev.ProofVerified(job="j", proofs="98" * 32, statements="76" * 32, **{**other, "lease": f"{TASK}-3"}),
+    )
+    shown = views.proofs.of_task(TASK, ANN, "aa" * 32)
+    assert shown is not None and (shown.lease, shown.proofs) == (f"{TASK}-2", "99" * 32)
+    task = views.task(TASK)
+    assert task is not None
+    assert views.answers.at([task.answers[shown.lease]])[task.answers[shown.lease]][0] == f"{TASK}-2"
+    projection.close()
 
 
 def test_somebody_elses_proof_ends_nothing(folded: Folded) -> None:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from made_keys import made_key
 
-from shardy_common.log import Append, Appended, Conflict, MemoryLog, Recorded
+from shardy_common.log import Append, Appended, Conflict, MemoryLog, Projection, Recorded
 from shardy_common.proofs.statement import Terms, drawn
 from shardy_common.wire import events as ev
 from shardy_common.wire.job import JobSpec, Operand, ProofPlan, Tile
 from shardy_prover_verifier.core import answer_ms
-from shardy_prover_verifier.fold import ProverCore
+from shardy_prover_verifier.fold import TABLES, VERSION, ProverCore
 from shardy_prover_verifier.state import Check, Checked, Draw, Drawn
 
 ANN, BEN = (f"12D3Koo{name}" for name in ("ann", "ben"))
@@ -230,6 +231,22 @@ def test_a_fold_that_begins_again_asks_the_same(world: World) -> None:
     assert again.proving.tasks == world.proving.tasks and again.proving.waiting == world.proving.waiting
     rows, fresh = world.core.rows(), again.rows()
     assert {name: sorted(rows[name]) for name in rows} == {name: sorted(fresh[name]) for name in fresh}
+
+
+def test_a_restart_asks_in_the_same_order(world: World, tmp_path: Path) -> None:
+    """The log's, in which a later lease may be answered before an earlier one: replicas must agree what is open."""
+    world.say(
+        ev.TaskAssigned("j-0-0-1", "j", TILE, [ev.Lease("j-0-0-1-1", BEN, "s", 9)], "retry"),
+        ev.ResultSubmitted("j-0-0-1", "j", "j-0-0-1-1", BEN, OTHER, 1024, 1.0, "wasm"),
+    )
+    world.answer()
+    projection = Projection(tmp_path / "rows.sqlite3", TABLES, version=VERSION)
+    projection.commit(world.core.rows(), len(world.log.events))
+    again = ProverCore(development=True)
+    again.load(projection)
+    asked = [core.proving.decide(0)[1][0].lease for core in (world.core, again)]  # type: ignore[union-attr]
+    assert asked == ["j-0-0-1-1", "j-0-0-1-1"]
+    projection.close()
 
 
 def test_time_to_answer_grows_with_circuit_and_tiles() -> None:

@@ -9,7 +9,7 @@ import pytest
 from made_keys import made_key
 
 from shardy_common import kinds
-from shardy_common.log import Recorded
+from shardy_common.log import Append, Recorded
 from shardy_common.wire import events as ev
 from shardy_common.wire.job import JobSpec, Operand, ProofPlan, Tile
 from shardy_matchmaker.decide import Matchmaker
@@ -136,14 +136,95 @@ def test_what_was_verified_under_a_version_is_audited_when_that_is_revoked(place
     assert place.quorum.decide() == ([], [])
 
 
-def test_what_is_wrong_after_all_is_fraud(place: Place) -> None:
+def looked_at_again(place: Place) -> list[Append]:
+    """A verified result turns out to be wrong after its version was revoked: what is proposed."""
     place.say(place.proved())
     (verified,) = place.verdicts()
     place.say(verified, ev.VerifierRevoked(CIRCUIT, "v1", "", "broken", "op"))
     place.quorum.decide()
-    told, fraud = (item.event for item in place.quorum.judge(Findings(TASK, wrong={DIGEST: 2})))
-    assert isinstance(told, ev.ProofReaudited) and told.outcome == "wrong"
+    return place.quorum.judge(Findings(TASK, wrong={DIGEST: 2}))
+
+
+def test_what_is_wrong_after_all_is_fraud_and_then_a_finding(place: Place) -> None:
+    (item,) = looked_at_again(place)
+    fraud = item.event
     assert isinstance(fraud, ev.FraudDetected) and (fraud.lease, fraud.row) == (f"{TASK}-0", 2)
+    place.say(fraud)
+    _, (examination,) = place.quorum.decide()
+    (item,) = place.quorum.judge(Findings(examination.task, wrong={DIGEST: 2}))
+    assert isinstance(item.event, ev.ProofReaudited) and item.event.outcome == "wrong"
+    place.say(item.event)
+    place.quorum.review()
+    assert place.quorum.decide() == ([], [])
+
+
+def test_a_fraud_that_the_log_did_not_take_is_told_again(place: Place) -> None:
+    (item,) = looked_at_again(place)
+    place.quorum.settled(item, accepted=False)
+    _, (examination,) = place.quorum.decide()
+    (again,) = place.quorum.judge(Findings(examination.task, wrong={DIGEST: 2}))
+    assert again.event == item.event
+
+
+def test_a_fraud_without_a_proof_that_the_log_did_not_take_is_told_again(place: Place) -> None:
+    place.rejected("wrong")
+    place.quorum.decide()
+    (item,) = place.quorum.judge(Findings(TASK, wrong={DIGEST: 3}))
+    place.quorum.settled(item, accepted=False)
+    _, (examination,) = place.quorum.decide()
+    assert place.quorum.judge(Findings(examination.task, wrong={DIGEST: 3}))[0].event == item.event
+
+
+def test_who_becomes_suspect_during_an_audit_is_looked_at_after_it(place: Place) -> None:
+    place.rejected("wrong")
+    place.quorum.decide()
+    other, later = "bb" * 32, f"{TASK}-1"
+    place.say(
+        ev.TaskAssigned(TASK, "j", TILE, [ev.Lease(later, "ben", "s", 9)], "retry"),
+        ev.ResultSubmitted(TASK, "j", later, "ben", other, 1024, 1.0, "wasm"),
+        ev.ProofRejected(TASK, "j", later, "ben", other, "wrong"),
+    )
+    assert place.quorum.judge(Findings(TASK, right=[DIGEST])) == []
+    _, (examination,) = place.quorum.decide()
+    assert examination.digests == (other,)
+
+
+def test_who_proved_and_was_convicted_leaves_the_task_to_the_next_proof(place: Place) -> None:
+    place.say(
+        place.proved(),
+        ev.FraudDetected("k-0-0-1", "k", "ann", "k-0-0-1-0", "ee" * 32, "audit", 0, 2),
+        ev.TaskAssigned(TASK, "j", TILE, [ev.Lease(f"{TASK}-1", "ben", "s", 9)], "retry"),
+        ev.ResultSubmitted(TASK, "j", f"{TASK}-1", "ben", DIGEST, 1024, 1.0, "wasm"),
+    )
+    assert place.verdicts() == []
+    place.say(place.proved(lease=f"{TASK}-1"))
+    (event,) = place.verdicts()
+    assert isinstance(event, ev.TaskVerified) and event.workers == ["ben"]
+
+
+def test_a_worker_with_two_leases_is_heard_for_both(place: Place) -> None:
+    """Its first lease ran out and was answered late; then nothing comes of that, and the second is proved."""
+    again = f"{TASK}-1"
+    place.say(
+        ev.TaskAssigned(TASK, "j", TILE, [ev.Lease(again, "ann", "s", 9)], "retry"),
+        ev.ResultSubmitted(TASK, "j", again, "ann", DIGEST, 1024, 1.0, "wasm"),
+    )
+    place.rejected("late")
+    place.say(place.proved(lease=again))
+    (event,) = place.verdicts()
+    assert isinstance(event, ev.TaskVerified) and event.workers == ["ann"]
+
+
+def test_only_who_proved_is_credited(place: Place) -> None:
+    """Whatever others answered: a right result with what is no proof earns nothing."""
+    place.rejected("wrong")
+    place.say(
+        ev.TaskAssigned(TASK, "j", TILE, [ev.Lease(f"{TASK}-1", "ben", "s", 9)], "retry"),
+        ev.ResultSubmitted(TASK, "j", f"{TASK}-1", "ben", DIGEST, 1024, 1.0, "wasm"),
+        place.proved(lease=f"{TASK}-1"),
+    )
+    (event,) = place.verdicts()
+    assert isinstance(event, ev.TaskVerified) and event.workers == ["ben"]
 
 
 def test_a_replica_audits_its_own_jobs_and_takes_over_others(place: Place) -> None:
@@ -221,3 +302,35 @@ def test_an_unproved_task_is_lent_again(cause: str, state: str) -> None:
     assert mesh.matchmaker.fold.tasks[task.id].leases[lease].state == state
     mesh.seq += 120_000  # whoever was late rests for a while
     assert mesh.lent() == (["ann"] if state == EXPIRED else [])
+
+
+def test_who_gives_less_memory_than_before_does_not_get_a_task_again() -> None:
+    mesh = Mesh(ann=512)
+    mesh.say(ev.JobSubmitted("j", SPEC, "me"))
+    assert set(mesh.lent()) == {"ann"}
+    task = next(iter(mesh.matchmaker.fold.tasks.values()))
+    lease = next(iter(task.leases))
+    mesh.say(
+        ev.ResultSubmitted(task.id, "j", lease, "ann", DIGEST, 1024, 1.0, "wasm"),
+        ev.ProofRejected(task.id, "j", lease, "ann", DIGEST, "version"),
+        ev.WorkerJoined("ann", "s2", "g", "i", "::1", "ann", "k", ev.Probe(10.0, 1.0, 512, "wasm", gateway_ms=1.0)),
+        ev.WorkerTiered("ann", "s2", "wasm-laptop", 64, 10.0),
+    )
+    assert mesh.lent() == []
+
+
+@pytest.mark.parametrize("cause", ["missing", "late", "wrong", "failed"])
+def test_a_result_that_was_not_proved_is_no_answer_when_it_comes_again(cause: str) -> None:
+    """Recorded twice, by two gateways: whoever else is there gets the task."""
+    mesh = Mesh(ann=512)
+    mesh.say(ev.JobSubmitted("j", SPEC, "me"))
+    assert set(mesh.lent()) == {"ann"}
+    task = next(iter(mesh.matchmaker.fold.tasks.values()))
+    result = ev.ResultSubmitted(task.id, "j", next(iter(task.leases)), "ann", DIGEST, 1024, 1.0, "wasm")
+    mesh.say(result, ev.ProofRejected(task.id, "j", result.lease, "ann", DIGEST, cause), result)
+    probe = ev.Probe(10.0, 1.0, 512, "wasm", gateway_ms=1.0, proves_mib=512)
+    mesh.say(
+        ev.WorkerJoined("ben", "s-ben", "g", "i", "::1", "ben", "k", probe),
+        ev.WorkerTiered("ben", "s-ben", "wasm-laptop", 64, 10.0),
+    )
+    assert mesh.lent() == ["ben"]

@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from mesh_gateway import GatewayNode
-from mesh_nodes import GossipNode, MatchmakerNode, Node, QuorumNode, VerifierNode
+from mesh_nodes import GossipNode, MatchmakerNode, Node, QuorumNode
 from mesh_oracle import check
+from mesh_prover import VerifierNode
 from mesh_verifiers import check_verifiers
 from mesh_work import shape_of
 
 from shardy_common import trust
 from shardy_common.log.packs import unpack
+from shardy_common.proofs.statement import Terms
 
 if TYPE_CHECKING:
     from mesh_world import Mesh
@@ -44,6 +46,8 @@ def check_end(mesh: Mesh) -> None:
             check(told == verified, "the gossip-bridge knows other digests:", told, verified)
         elif isinstance(node, VerifierNode):
             check_verifiers(node, node.core.verifiers.registry)
+            proving = node.core.proving
+            check(not proving.jobs and not proving.tasks, node.name, "still holds", proving.jobs, proving.tasks)
 
 
 def check_replay(mesh: Mesh, node: Node) -> None:
@@ -86,6 +90,12 @@ def _check_views(mesh: Mesh, node: GatewayNode) -> None:
     entries = core.ledger.page(limit=10_000)
     owed_entries = [(seq, worker) for seq, credit in explainer.credit.items() for worker in sorted(credit.workers)]
     check([(e.seq, e.worker) for e in entries] == owed_entries, "the ledger's entries are others:", entries)
+    check(not core.proofs.open, node.name, "still asks for proofs:", core.proofs.open)
+    for task, lease in explainer.proofs.counts.items():
+        terms = explainer.proofs.asked[lease].terms
+        proved = core.proofs.of_task(task, terms.worker, terms.digest)
+        said = Terms.of(proved) if proved is not None else None
+        check(said == terms, "the proof of task", task, "is shown as", said, "where the log has", terms)
     for job in explainer.jobs.values():
         view = core.job(job.id)
         says = (view.state, view.cells_done, view.tasks_verified, view.ops, view.ops_replicas)
@@ -105,9 +115,13 @@ def _check_receipts(mesh: Mesh, node: GatewayNode, job: Any) -> None:
     """A receipt names, for each worker of a verdict, the answer that counted: the one that the log has of it."""
     for view in node.core.tasks_in(job.id):
         if view.digest:
-            story = mesh.explainer.tasks[view.id]
-            places = {worker: view.answers.get(worker, 0) for worker in view.workers}
+            explainer = mesh.explainer
+            story = explainer.tasks[view.id]
+            lease = explainer.proofs.counts.get(view.id)
+            places = {worker: view.answers.get(lease or worker, 0) for worker in view.workers}
             owed = {worker: story.votes[worker][1] for worker in view.workers}
+            if lease is not None:
+                owed = {story.leases[lease].worker: story.leases[lease].place}
             check(places == owed, "a receipt rests on other answers:", view, owed)
             found = node.core.answers.at(list(places.values()))
             for worker, at in places.items():

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mesh_oracle import check
+from mesh_proofs import Proofs
 from mesh_verifiers import Versions
 
 from shardy_common.log import Recorded
@@ -35,12 +36,16 @@ class LetterStory:
 
 
 class Others:
-    """due: letters that must be written, and those that must be closed, by their causes in the log."""
+    """due: letters that must be written, and those that must be closed, by their causes in the log. proofs: set by the
+    explainer."""
+
+    proofs: Proofs
 
     def __init__(self) -> None:
         self.tally: Counter[str] = Counter()
         self.seen: dict[str, WorkerStory] = {}
         self.sessions: set[str] = set()
+        self.proves: dict[str, int] = {}  # session → memory that it gives for proofs, in MiB
         self.prepared: dict[str, str] = {}  # canary → digest of its answer
         self.letters: dict[str, LetterStory] = {}
         self.due: dict[str, tuple[str, str, int]] = {}
@@ -68,6 +73,7 @@ class Others:
     def _joined(self, event: ev.WorkerJoined, recorded: Recorded) -> None:
         check(event.session not in self.sessions, "a session twice:", event)
         self.sessions.add(event.session)
+        self.proves[event.session] = event.probe.proves_mib
         before = self.seen.get(event.worker)
         story = self.seen[event.worker] = WorkerStory(event.session, event.gateway, event.instance, recorded.seq)
         if before is not None:
@@ -140,6 +146,8 @@ class Others:
 
     def _version(self, event: Any, recorded: Recorded) -> None:
         self.versions.see(event, recorded)
+        if isinstance(event, ev.VerifierRevoked):
+            self.proofs.revoked(event.version)
 
 
 _HANDLERS: dict[type | None, Any] = {

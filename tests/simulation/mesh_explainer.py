@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from mesh_explained import Others
 from mesh_oracle import check
+from mesh_proofs import Proofs
 from mesh_work import shape_of, whole
 
-from shardy_common import kinds, limits
+from shardy_common import kinds, limits, trust
 from shardy_common.log import Recorded
 from shardy_common.wire import events as ev
 from shardy_common.wire.job import JobSpec, Tile
@@ -33,6 +34,9 @@ class LeaseStory:
     state: str = "live"  # then answered, expired, failed
     over: bool = False  # it ran out, whether it was answered then or not
     digest: str = ""  # of its answer
+    answered: int = 0  # the sequence of that
+    place: int = 0  # and its place
+    unblamed: bool = False  # there is no proof of its result, and its worker may have the task again
 
 
 @dataclass(slots=True)
@@ -89,6 +93,7 @@ class Explainer(Others):
         self.tasks: dict[str, TaskStory] = {}
         self.open = 0
         self.verdicts_since_canary = 0
+        self.proofs = Proofs(self)
         self.credit: dict[int, Credit] = {}  # by the verdict's place
         self._owed: dict[str, list[tuple[int, int, int]]] = defaultdict(lambda: [(0, 0, 0)])  # place, tasks, operations
         self._used: dict[str, list[tuple[int, int, int]]] = defaultdict(lambda: [(0, 0, 0)])
@@ -99,6 +104,8 @@ class Explainer(Others):
         handler = _HANDLERS.get(type(recorded.event))
         if handler is not None:
             handler(self, recorded.event, recorded)
+        elif recorded.subject.startswith("proof."):
+            self.proofs.see(recorded.event, recorded)
         else:
             self.see_other(recorded.event, recorded)
 
@@ -106,8 +113,8 @@ class Explainer(Others):
         return [job.id for job in self.jobs.values() if job.state == "active"]
 
     def idle(self) -> bool:
-        """All jobs ended, and all letters that are due were written."""
-        return self.open == 0 and not self.due and len(self.jobs) >= self.mesh.shape.jobs
+        """All jobs ended, all letters that are due were written, and what a revocation reached was looked at again."""
+        return self.open == 0 and not self.due and not self.proofs.owed() and len(self.jobs) >= self.mesh.shape.jobs
 
     def is_void(self, task: str) -> bool:
         return self.tasks[task].void
@@ -155,7 +162,9 @@ class Explainer(Others):
         elif isinstance(event, ev.JobFailed):
             check(job.unresolved > 0, "a job failed without a reason:", event)
         for task in job.life.values():
-            task.ended = task.ended or "left"
+            if not task.ended:
+                task.ended = "left"
+                self.proofs.ended(task)
 
     def _reopened(self, event: ev.JobReopened, recorded: Recorded) -> None:
         job = self.jobs[event.job]
@@ -212,12 +221,14 @@ class Explainer(Others):
         self._lend(task, event.leases, recorded.seq)
 
     def _lend(self, task: TaskStory, leases: list[ev.Lease], seq: int) -> None:
+        needs = kinds.proving_mib(self.jobs[task.job].spec)
         for lease in leases:
             check(lease.id not in task.leases, "one lease twice:", lease)
             stale = self.stale(lease.worker, lease.session)
+            check(self.proves[lease.session] >= needs, "lent to one that cannot prove:", lease, needs)
             for other in task.leases.values():
                 if other.worker == lease.worker:
-                    check(other.over, "a worker has the task already:", lease, task)
+                    check(other.over or other.unblamed, "a worker has the task already:", lease, task)
                 else:
                     apart = self.mesh.workers[other.worker].address != self.mesh.workers[lease.worker].address
                     check(apart, "two replicas at one address:", lease, task)
@@ -257,6 +268,7 @@ class Explainer(Others):
         silent = [x for x in live if not self.mesh.oracle.of(x.worker).guilty]
         check(not silent, "a task was given up while somebody has it:", event, silent)
         task.ended = "unresolved"
+        self.proofs.ended(task)
         job = self.jobs[task.job]
         if task.id in job.life:
             job.unresolved += 1
@@ -284,6 +296,7 @@ class Explainer(Others):
         check(event.digest in self.mesh.work.blobs, "a result whose bytes are not stored:", event)
         check(event.size == len(self.mesh.work.blobs[event.digest]), "a result of another size:", event)
         lease.state, lease.digest = "answered", event.digest
+        lease.answered, lease.place = recorded.seq, place_of(recorded)
         task.votes.setdefault(event.worker, (event.digest, place_of(recorded)))
 
     def _failed(self, event: ev.ResultFailed, _recorded: Recorded) -> None:
@@ -291,6 +304,7 @@ class Explainer(Others):
         if lease.state == "live":
             lease.state = "failed"
             task.alone = False
+        self.proofs.gave_back(event)
 
     def _lease_of(self, event: Any) -> tuple[TaskStory, LeaseStory]:
         task = self.tasks[event.task]
@@ -301,10 +315,12 @@ class Explainer(Others):
         return task, lease
 
     def _fraud(self, event: ev.FraudDetected, recorded: Recorded) -> None:
-        task, _ = self._lease_of(event)
+        task, lease = self._lease_of(event)
         right = self.mesh.work.right(task.job, task.tile)[1]
         check(not self.mesh.workers[event.worker].honest, "an honest worker was accused:", event)
-        check(task.votes.get(event.worker, ("",))[0] == event.digest, "a fraud that nobody committed:", event)
+        proved = self.jobs[task.job].spec.policy == kinds.PROOF  # there each lease is an answer of its own
+        said = lease.digest if proved else task.votes.get(event.worker, ("",))[0]
+        check(said == event.digest, "a fraud that nobody committed:", event)
         check(event.digest != right, "a right result was called wrong:", event)
         check(event.lease not in task.condemned, "one fraud twice:", event)
         auditable = self.jobs[task.job].spec.kind == "matmul"
@@ -313,6 +329,9 @@ class Explainer(Others):
         if event.expected:
             check(event.expected == self.prepared.get(task.job), "a fraud with wrong evidence:", event)
             self.mesh.count("caught by a canary")
+        if proved:
+            self.proofs.fraud(event)
+        self.proofs.convicted(event.worker)
         task.condemned.add(event.lease)
         task.alone = False
         self.owe_letter(f"fraud-{event.lease}", "fraud", recorded, task.job)
@@ -321,15 +340,19 @@ class Explainer(Others):
         task = self._going_on(event)
         job, work = self.jobs[task.job], self.mesh.work
         right = work.right(task.job, task.tile)[1]
-        check(event.digest == right or event.method == "trust", "a wrong result was verified:", event)
+        unseen = event.method in (trust.TRUST, kinds.PROOF)  # where a wrong one may pass
+        check(event.digest == right or unseen, "a wrong result was verified:", event)
         check(event.tile == task.tile and event.ops == work.ops(job.spec, task.tile), "another tile or price:", event)
         check(event.size == len(work.blobs[event.digest]), "another size:", event)
         check(0 < len(event.workers) == len(set(event.workers)), "a worker voted twice, or nobody did:", event)
-        for worker in event.workers:
+        if event.method == kinds.PROOF:
+            self.proofs.verdict(event, task, recorded)
+        for worker in event.workers if event.method != kinds.PROOF else ():
             check(task.votes.get(worker, ("",))[0] == event.digest, "credit for no such answer:", worker, event)
             check(not self.mesh.workers[worker].ways & {"liar", "colluder"}, "a liar was credited:", event)
         self._check_method(event, task, job)
         task.ended, task.digest = "verified", event.digest
+        self.proofs.ended(task)
         self.mesh.tally[f"verdict: {event.method}"] += 1
         if event.method == "trust" and event.digest != right:
             self.mesh.tally["wrong on trust"] += 1
@@ -342,7 +365,10 @@ class Explainer(Others):
 
     def _check_method(self, event: ev.TaskVerified, task: TaskStory, job: JobStory) -> None:
         spec, enough = job.spec, len(event.workers) >= job.spec.redundancy
-        if event.method == "trust":
+        check((event.method == kinds.PROOF) == (spec.policy == kinds.PROOF), "a verdict of another kind:", event)
+        if event.method == kinds.PROOF:
+            pass  # looked at in mesh_proofs.py
+        elif event.method == "trust":
             check(spec.policy == "adaptive" and task.alone, "trust in a task that is replicated:", event, task)
             if job.state == "active":
                 known = self.mesh.oracle.of(event.workers[0])

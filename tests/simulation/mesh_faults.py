@@ -9,17 +9,22 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import mesh_verifiers
 from mesh_work import random_tile
 
 from shardy_common import limits, trust
 from shardy_matchmaker import decide as matchmaker_decide
 from shardy_matchmaker.tiers import Tier, tier_for
+from shardy_prover_verifier import core as prover_core
 
 if TYPE_CHECKING:
     from mesh_nodes import Node
     from mesh_world import Mesh
 
-KINDS = ("single", "shared", "trusting", "failing")
+KINDS = ("single", "shared", "trusting", "failing", "proving")
+PROVING = 0.12  # so many worlds are of that kind
+PROOFS_BESIDE = 0.08  # and in so many others some jobs are proved
+ANSWER_MS = 8_000  # a proof is waited for so long here
 LEASES_MAX = 1  # of a worker where replicas share the work, 2 more in large worlds: few, so that the limit is met
 LEASES_MAX_SINGLE = 2  # where they do not, in worlds with the chunker's tiles
 # trust is scaled down with the tasks: a few checked ones are a long record here
@@ -30,7 +35,9 @@ TRUST = {"PROBATION_TASKS": 2, "PROBATION_OPS": 40, "FLOOR": 0.2, "VALUE_SHARE":
 class Shape:
     """kind: single (each replica takes all work for its own) | shared (replicas share it) | trusting (job after job of
     policy adaptive, few liars, so much is lent on trust) | failing (tasks are given up soon, and operators reopen their
-    jobs). large: a long storm over larger jobs. only: the one fault that happens, or none; empty: all of them do."""
+    jobs) | proving (jobs with policy proof, and versions that change; shares: replicas share the work). proofs: jobs of
+    policy proof are among them. large: a long storm over larger jobs. only: the one fault that happens, or none; empty:
+    all of them do."""
 
     kind: str
     large: bool
@@ -42,10 +49,33 @@ class Shape:
     faults: int
     away_ms: int = 12_000
     only: str = ""
+    proofs: bool = False
+    shares: bool = False
 
     @staticmethod
     def of(seed: int, kind: str = "", only: str = "", large: bool = False) -> Shape:
         rng = random.Random(f"shape {seed}")
+        apart = random.Random(f"proofs {seed}")  # so that other worlds stay as they were
+        chance = apart.random()
+        if not kind and not only and chance < PROVING:
+            kind = "proving"
+        if kind == "proving":
+            return Shape._proving(apart, only, large)
+        shape = Shape._other(rng, kind, only, large)
+        beside = not only and shape.kind != "trusting" and chance > 1 - PROOFS_BESIDE
+        return replace(shape, proofs=beside) if beside else shape
+
+    @staticmethod
+    def _proving(rng: random.Random, only: str, large: bool) -> Shape:
+        shares = rng.random() < 0.4
+        odd_tiles, faults = rng.random() < 0.6, 12 if only else rng.randrange(1, 5)
+        more = {"only": only, "proofs": True, "shares": shares}
+        if (rng.random() < 0.012 and not only) or large:
+            return Shape("proving", True, odd_tiles, 60_000, rng.choice((2, 3)), 24, 8, 2 * faults, 25_000, **more)
+        return Shape("proving", False, odd_tiles, 24_000, rng.choice((1, 2, 2)), 17, 7, faults, **more)
+
+    @staticmethod
+    def _other(rng: random.Random, kind: str, only: str, large: bool) -> Shape:
         kind = kind or rng.choice(("single", "single", "single", "shared", "shared", "trusting", "failing"))
         odd_tiles = rng.random() < 0.5 or kind == "shared"
         if (rng.random() < 0.012 and not only) or large:
@@ -70,6 +100,8 @@ def scaled(shape: Shape):  # type: ignore[no-untyped-def]
         most = LEASES_MAX + 2 * shape.large if shape.kind == "shared" else LEASES_MAX_SINGLE
         few = partial(_few_leases, most)
         changes.append((matchmaker_decide, "tier_for", few))
+    if shape.proofs:
+        changes.append((prover_core, "ANSWER_BASE_MS", ANSWER_MS))
     if shape.kind == "failing":
         changes.append((limits, "ATTEMPTS_MAX", 4))
     with changed(changes):
@@ -99,10 +131,10 @@ def _few_leases(leases_max: int, gops: float, memory_mib: int, gpu: bool) -> Tie
 def plan(mesh: Mesh) -> None:
     """Draw the faults of the storm. Frames and appends go astray besides, one by one (mesh_network.py)."""
     rng, shape = mesh.rng, mesh.shape
-    names = [name for name in sorted(FAULTS) if shape.only in ("", name)]
-    for _ in range(shape.faults if names else 0):
-        fault = FAULTS[rng.choice(names)]
-        mesh.later(rng.randrange(shape.storm_ms), partial(fault, mesh))
+    for faults in (FAULTS, PROVING_FAULTS) if shape.proofs else (FAULTS,):
+        names = [name for name in sorted(faults) if shape.only in ("", name)]
+        for _ in range(shape.faults if names else 0):
+            mesh.later(rng.randrange(shape.storm_ms), partial(faults[rng.choice(names)], mesh))
 
 
 def _node(mesh: Mesh) -> Node:
@@ -181,6 +213,55 @@ def log_full(mesh: Mesh) -> None:
     mesh.log_full_until_ms = max(mesh.log_full_until_ms, mesh.now_ms + _lasts(mesh) // 2)
 
 
+def rotation(mesh: Mesh) -> None:
+    """Another version of a circuit becomes active while proofs are on their way; counted by the log."""
+    gateway = mesh.gateway()
+    if gateway.up:
+        mesh_verifiers.renew(gateway, mesh.rng.choice(mesh_verifiers.PROVED))
+
+
+def revocation(mesh: Mesh) -> None:
+    """The active version of a circuit is revoked, at times without a successor: then somebody renews it. Now, or while
+    the next proof is looked at."""
+    if mesh.rng.random() < 0.5:
+        mesh.revoked_amid_proof = True
+    else:
+        revoked(mesh, mesh.rng.choice(mesh_verifiers.PROVED))
+
+
+def revoked(mesh: Mesh, circuit: str) -> None:
+    for after_ms, change in ((0, mesh_verifiers.revoke), (mesh.rng.choice((3_000, 8_000)), mesh_verifiers.renew)):
+        mesh.later(after_ms, lambda change=change: (found := mesh.gateway()).up and change(found, circuit))
+
+
+def crash_amid_proof(mesh: Mesh) -> None:
+    """A prover-verifier dies once it has checked a proof, before it says so. Counted when it happens."""
+    mesh.rng.choice(mesh.provers).dies_amid_proof = True
+
+
+def crash_amid_second_look(mesh: Mesh) -> None:
+    """A version is revoked, and whoever looks at a result under it again dies before it says what it found. Counted
+    when it happens."""
+    for node in mesh.quorums:
+        node.dies_amid_look = True
+    revoked(mesh, mesh.rng.choice(mesh_verifiers.PROVED))
+
+
+PROVING_FAULTS: dict[str, Callable[[Any], None]] = {
+    "rotation": rotation,
+    "revocation": revocation,
+    "crash amid proof": crash_amid_proof,
+    "crash amid second look": crash_amid_second_look,
+}
+# what workers do that are asked for a proof, one by one
+PROVER_FAULTS = (
+    "challenges not answered",
+    "proofs that are late",
+    "proofs given up",
+    "proofs of another task",
+    "proofs of another lease",
+    "proofs of nothing",
+)
 FAULTS: dict[str, Callable[[Any], None]] = {
     "crash": crash,
     "crash after append": crash_after_append,
@@ -216,4 +297,7 @@ COUNTED = (
     "frames repeated",
     "bytes that were missing",
     "conflicts",
+    "crashes between proof and verdict",
+    "crashes between second look and finding",
+    *PROVER_FAULTS,
 )

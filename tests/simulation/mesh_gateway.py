@@ -9,6 +9,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable
 from functools import partial
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import mesh_verifiers
@@ -21,7 +22,7 @@ from shardy_common.log import Append, Appended, Conflict, Outcome, Recorded
 from shardy_common.log.packs import pack
 from shardy_common.wire import events as ev
 from shardy_common.wire import subjects
-from shardy_gateway import replays, views
+from shardy_gateway import proving, replays, views
 
 if TYPE_CHECKING:
     from mesh_workers import Worker
@@ -99,6 +100,9 @@ class GatewayNode(Node):
             for lease, holder in task.leases.items():
                 if holder in self.sessions and holder not in task.workers:
                     self.mesh.network.frame(60, partial(self.sessions[holder].forget, lease))
+        for challenged in outbox.challenged:
+            if challenged.worker in self.sessions:
+                self._ask(self.sessions[challenged.worker], challenged)
         for fraud in outbox.frauds:
             liar = self.sessions.pop(fraud.worker, None)
             if liar is not None:
@@ -107,6 +111,10 @@ class GatewayNode(Node):
             self.tiered.add(tiered.session)
             if tiered.session in self.leaving:
                 self._say_left(self.leaving.pop(tiered.session))
+            back = self.sessions.get(tiered.worker)
+            if back is not None and back.session == tiered.session:
+                for challenged in self.core.proofs.asked_of(back.id):
+                    self._ask(back, challenged)
         verdicts: list[int] = []
         for recorded in batch:
             event = recorded.event
@@ -242,6 +250,30 @@ class GatewayNode(Node):
         if task is not None and task.leases.get(lease_id) == worker.id:
             event = ev.ResultFailed(task.id, task.job, lease_id, worker.id, "oom", "")
             self.send([Append(event, f"failed/{lease_id}")])
+
+    # -- proofs ---------------------------------------------------------------------------------------------------
+
+    def _ask(self, worker: Worker, challenged: ev.ProofChallenged) -> None:
+        frame = proving.prove_frame(self.core, challenged, self.now_ms)
+        if frame is not None:
+            tile = self.core.tasks[challenged.task].tile
+            self.mesh.network.frame(60, partial(worker.prove, frame, tile))
+
+    def proofs(self, worker: Worker, lease_id: str, data: bytes) -> None:
+        """Looked at by the gateway's own rules; then stored, appended and acknowledged."""
+        header = {"t": "proof", "lease": lease_id, "s": 0, "ms": 5.0, "backend": "wasm"}
+        session: Any = SimpleNamespace(worker=worker.id)
+        try:
+            event, _, refused = proving.read_proofs(self.core, session, header, [memoryview(data)])
+        except sqlite3.OperationalError:
+            self.mesh.count("look-ups on a full disk")
+            return
+        if event is None:
+            self.mesh.count(f"proofs refused: {refused}")
+            self.mesh.network.frame(60, partial(worker.heard, lease_id))
+        elif self.store(event.proofs, data):
+            hear = partial(self.mesh.network.frame, 60, partial(worker.heard, lease_id))
+            self.send([Append(event, f"proof/{lease_id}")], lambda _: hear())
 
     # -- requesters and operators ---------------------------------------------------------------------------------
 

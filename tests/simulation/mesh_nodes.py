@@ -14,6 +14,7 @@ import msgspec
 from mesh_disk import SimulatedDisk
 from mesh_oracle import Oracle, check
 
+from shardy_common import kinds
 from shardy_common.log import Append, Appended, Outcome, Recorded
 from shardy_common.log.packs import unpack
 from shardy_common.replicas import Replicas
@@ -24,7 +25,6 @@ from shardy_dlq import evidence, letters
 from shardy_gossip_bridge import directory
 from shardy_matchmaker import core as matchmaker_core
 from shardy_matchmaker import decide as matchmaker_decide
-from shardy_prover_verifier import fold as prover
 from shardy_quorum import core as quorum_core
 from shardy_quorum.state import Findings
 
@@ -277,6 +277,7 @@ class MatchmakerNode(Node):
 
 class QuorumNode(Node):
     kind, tables, version, ticks, knows = "quorum", quorum_core.TABLES, quorum_core.VERSION, True, True
+    dies_amid_look = False  # once it has looked at a verified result again, before it says what it found
 
     def make_core(self) -> Any:
         return quorum_core.QuorumCore(self.replicas.owns, self.mesh.pacing, self.name)
@@ -296,6 +297,7 @@ class QuorumNode(Node):
     def react(self) -> None:
         quorum, mesh, life = self.core.quorum, self.mesh, self.life
         appends, examinations = quorum.decide(self.now_ms)
+        self._check_suspects()
         self.propose(appends)
         source = quorum.canaries.wanted(self.now_ms)
         if source is not None:
@@ -310,13 +312,28 @@ class QuorumNode(Node):
             mesh.later(mesh.delay(300), prepared)
         for examination in examinations:
             findings = mesh.work.examine(examination, missing=mesh.happens("bytes that were missing", 0.05))
+            if findings.missing and examination.spec.policy == kinds.PROOF:
+                mesh.explainer.proofs.missing(examination.task, findings.missing)
 
             def judge(findings: Findings = findings) -> None:
-                if self.life == life:
+                if self.life == life and self.dies_amid_look and findings.task not in quorum.tasks:
+                    self.dies_amid_look = False
+                    mesh.count("crashes between second look and finding")
+                    self.fall()
+                elif self.life == life:
                     self.propose(quorum.judge(findings))
                     self.wake()
 
             mesh.later(mesh.delay(200), judge)
+
+    def _check_suspects(self) -> None:
+        """A wrong result that came with no proof is being looked at until its fraud is in the log."""
+        quorum = self.core.quorum
+        for lease in self.mesh.explainer.proofs.frauds:
+            task = quorum.tasks.get(lease.rpartition("-")[0])
+            if task is None or task.id in quorum.busy or task.id in quorum.ready or not self.replicas.owns(task.job):
+                continue
+            check(lease not in task.unproven or lease not in task.standing(), "a suspect is looked at no more:", lease)
 
     def settled(self, item: Append, accepted: bool) -> None:
         self.core.quorum.settled(item, accepted)
@@ -349,13 +366,6 @@ class LettersNode(Node):
     def settled(self, item: Append, accepted: bool) -> None:
         if not accepted:
             self.proposed.discard(letters.key(item.event))
-
-
-class VerifierNode(Node):
-    kind, tables, version = "prover-verifier", prover.TABLES, prover.VERSION
-
-    def make_core(self) -> Any:
-        return prover.ProverCore()
 
 
 class GossipNode(Node):

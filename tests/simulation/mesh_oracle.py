@@ -108,6 +108,16 @@ class Oracle:
     def _failed(self, event: ev.ResultFailed, _recorded: Recorded) -> None:
         self.live.pop(event.lease, None)
 
+    def _unproved(self, event: ev.ProofRejected, recorded: Recorded) -> None:
+        """Who proves too late is as one whose lease ran out."""
+        known = self.of(event.worker)
+        over = event.task in self.ended or event.job in self.ended
+        if event.cause == "late" and not over and not known.guilty:
+            _, lent_ms = self.lent[event.lease]
+            if lent_ms >= known.strike_ms:
+                known.strikes, known.strike_ms = known.strikes + 1, recorded.at_ms
+            known.late_ms = recorded.at_ms
+
     def _verified(self, event: ev.TaskVerified, _recorded: Recorded) -> None:
         for worker in event.workers:
             known = self.of(worker)
@@ -149,6 +159,7 @@ _HANDLERS: dict[type | None, Any] = {
     ev.TaskExpired: Oracle._expired,
     ev.ResultSubmitted: Oracle._answered,
     ev.ResultFailed: Oracle._failed,
+    ev.ProofRejected: Oracle._unproved,
     ev.TaskVerified: Oracle._verified,
     ev.TaskUnresolved: Oracle._unresolved,
     ev.JobCompleted: Oracle._job_over,

@@ -11,6 +11,7 @@ from mesh_oracle import check
 
 from shardy_common.errors import Refused
 from shardy_common.log import Append, Appended, Outcome, Recorded
+from shardy_common.proofs.signals import Circuit
 from shardy_common.verifiers import (
     Key,
     Registry,
@@ -23,10 +24,13 @@ from shardy_gateway.verifiers import append_of
 
 if TYPE_CHECKING:
     from mesh_gateway import GatewayNode
-    from mesh_nodes import VerifierNode
+    from mesh_prover import VerifierNode
+    from mesh_world import Mesh
 
 EVENTS = (ev.VerifierRegistered, ev.VerifierRotated, ev.VerifierRevoked)
 CIRCUITS = ("a", "b")
+PROVED = ("v2-8x4x1", "v2-8x2x2")  # circuits that jobs are proved in: results of a few numbers have many tiles there
+FILES = ev.ProverFiles("f1" * 32, 100, 200, "f2" * 32, 300, 400)
 SHAPE = (8, 8, 8)
 GRACES_MS = (0, 2_000, 20_000, 600_000)
 TRIES = 4
@@ -39,6 +43,7 @@ class Versions:
     def __init__(self) -> None:
         self.told: list[tuple[int, Any]] = []
         self.circuit_of: dict[str, str] = {}
+        self.hashes: dict[str, str] = {}
         self.latest_ms = 0
         self.claimed_twice = 0
 
@@ -52,6 +57,7 @@ class Versions:
                 self.claimed_twice += 1
                 return
             self.circuit_of[event.version] = event.circuit
+            self.hashes[event.version] = event.vk_hash
         else:
             active = self.active(event.circuit, recorded.seq)
             check(self.circuit_of.get(event.version) == event.circuit, "a version of another circuit:", event)
@@ -81,12 +87,12 @@ class Versions:
     def revoked(self, version: str, seq: int) -> bool:
         return any(at <= seq and isinstance(e, ev.VerifierRevoked) and e.version == version for at, e in self.told)
 
-    def accepts(self, version: str, lease_seq: int, now_ms: int) -> bool:
-        """By the whole log."""
-        if self.revoked(version, 1 << 60) or self.active(self.circuit_of[version], lease_seq) != version:
+    def accepts(self, version: str, lease_seq: int, now_ms: int, until: int = 1 << 60) -> bool:
+        """By the log up to this place."""
+        if self.revoked(version, until) or self.active(self.circuit_of[version], lease_seq) != version:
             return False
         for at, event in self.told:
-            if at > lease_seq and isinstance(event, ev.VerifierRotated) and event.former == version:
+            if lease_seq < at <= until and isinstance(event, ev.VerifierRotated) and event.former == version:
                 return bool(now_ms < event.grace_until_ms)
         return True
 
@@ -97,7 +103,8 @@ class Versions:
 def change(gateway: GatewayNode, number: int) -> None:
     """An operator registers, rotates or revokes, as the calls of the API do: by what this gateway has read so far."""
     rng, registry = gateway.mesh.rng, gateway.core.verifiers.registry
-    circuit = rng.choice(CIRCUITS)
+    mesh = gateway.mesh  # where one fault alone happens, those that jobs are proved in change by that
+    circuit = rng.choice([c for c in mesh.circuits if c not in PROVED] if mesh.shape.only else mesh.circuits)
     known = [version.version for version in registry.of(circuit)]
     what = rng.choice(("register", "rotate", "rotate", "rotate", "revoke")) if known else "register"
     decide: Decide
@@ -113,7 +120,9 @@ def change(gateway: GatewayNode, number: int) -> None:
 
 
 def _register(circuit: str, version: str, key: Key, registry: Registry) -> Any:
-    return decide_register(registry, circuit, version, SHAPE, key, "operator", False)
+    shape, files = (Circuit.named(circuit), FILES) if circuit in PROVED else (None, None)
+    m_k_n = (shape.m, shape.k, shape.n) if shape is not None else SHAPE
+    return decide_register(registry, circuit, version, m_k_n, key, "operator", False, files)
 
 
 def _rotate(circuit: str, version: str, grace_ms: int, gateway: GatewayNode, registry: Registry) -> Any:
@@ -144,12 +153,53 @@ def _decided(gateway: GatewayNode, decide: Decide, tries: int) -> None:
         mesh.network.carry(gateway, [append_of(event, registry)], answered)
 
 
+def found(mesh: Mesh) -> None:
+    """At the beginning there are two versions of each circuit that jobs are proved in, and one of them is active."""
+    for number, circuit in enumerate(PROVED):
+        for version in (f"p{number}", f"q{number}"):
+            mesh.record(Append(_registered(circuit, version), f"found/{version}", None))
+        mesh.record(Append(ev.VerifierRotated(circuit, f"p{number}", "", 0, "operator"), f"begin/{circuit}"))
+
+
+def renew(gateway: GatewayNode, circuit: str, version: str = "") -> None:
+    """An operator makes another version active: a new one, or one that there is."""
+    mesh = gateway.mesh
+    known = [v.version for v in gateway.core.verifiers.registry.of(circuit) if not v.revoked_seq and not v.active]
+    grace_ms = mesh.rng.choice(GRACES_MS)
+    if known and not version:
+        _decided(gateway, partial(_rotate, circuit, mesh.rng.choice(known), grace_ms, gateway), TRIES)
+        return
+    name = version or f"n{mesh.rng.getrandbits(32):08x}"
+    _decided(gateway, partial(_register, circuit, name, _key(name)), TRIES)
+    mesh.later(2_000, lambda: _decided(gateway, partial(_rotate, circuit, name, grace_ms, gateway), TRIES))
+
+
+def revoke(gateway: GatewayNode, circuit: str) -> None:
+    """An operator revokes the active version, with another in its place or none."""
+    registry, rng = gateway.core.verifiers.registry, gateway.mesh.rng
+    known = [v.version for v in registry.of(circuit) if not v.revoked_seq and not v.active]
+    active = registry.active.get(circuit, "")
+    if active:
+        _decided(gateway, partial(_revoke, active, rng.choice(["", *known, *known])), TRIES)
+
+
+def _key(name: str) -> Key:
+    text = f'{{"name":"{name}"}}'
+    return Key(text, vk_hash_of(text), False)
+
+
+def _registered(circuit: str, version: str) -> ev.VerifierRegistered:
+    event = _register(circuit, version, _key(version), Registry())
+    assert isinstance(event, ev.VerifierRegistered)
+    return event
+
+
 # -- what must hold ---------------------------------------------------------------------------------------------------
 
 
 def check_active(node: GatewayNode | VerifierNode, registry: Registry) -> None:
     """What it takes for active is what the log says as far as it has read."""
-    for circuit in CIRCUITS:
+    for circuit in node.mesh.circuits:
         says, owed = registry.active.get(circuit, ""), node.mesh.explainer.versions.active(circuit, node.at)
         check(says == owed, node.name, "takes", repr(says), "for active in", circuit, "where the log says", repr(owed))
 

@@ -8,9 +8,10 @@ from functools import lru_cache
 
 import numpy as np
 from blake3 import blake3
+from msgspec.structs import replace
 
 from shardy_common import kinds
-from shardy_common.wire.job import JobSpec, Operand, Pre, Tile
+from shardy_common.wire.job import JobSpec, Operand, Pre, ProofPlan, Tile
 from shardy_quorum.canary import Draft
 from shardy_quorum.state import Examination, Findings
 
@@ -30,7 +31,7 @@ class Work:
 
     def job(self, rows_max: int, cols_max: int, policy: str, redundancy: int) -> JobSpec:
         rng = self.rng
-        if policy != "audit" and rng.random() < 0.3:
+        if policy not in ("audit", kinds.PROOF) and rng.random() < 0.3:
             x = self._operand(rng.randrange(1, rows_max), rng.randrange(1, 6), "float32")
             pre = Pre(-2.0, 2.0, segment_rows=1)
             spec = JobSpec("stream", {"x": x}, policy, redundancy, pre=pre, task_rows=rng.randrange(1, 6))
@@ -39,6 +40,8 @@ class Work:
             a = self._operand(rng.randrange(1, rows_max), k, "int8")
             b = self._operand(rng.randrange(1, cols_max), k, "int8")
             spec = JobSpec("matmul", {"a": a, "b": b}, policy, redundancy, task_rows=rng.randrange(1, 6))
+            if policy == kinds.PROOF:
+                spec = replace(spec, proof=ProofPlan("", rng.choice((1, 1, 2, 4))))
         return kinds.checked(spec)
 
     def canary(self, source: JobSpec) -> Draft:

@@ -6,11 +6,17 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import mesh_tokens
+from mesh_faults import ANSWER_MS
+
+from shardy_common.proofs.parse import PROOF_BYTES
 from shardy_common.wire import events as ev
 
 if TYPE_CHECKING:
     from mesh_gateway import GatewayNode
     from mesh_world import Mesh
+
+    from shardy_common.wire.job import Tile
 
 RESEND_MS = 3_000
 
@@ -32,6 +38,9 @@ class Worker:
     held: dict[str, Any] = field(default_factory=dict)
     joins: int = 0
     out: bool = False  # it was banned
+    asked: dict[str, dict[str, Any]] = field(
+        default_factory=dict
+    )  # frames of proofs that it has not answered, by lease
 
     @property
     def honest(self) -> bool:
@@ -61,7 +70,9 @@ class Worker:
         self.gateway = gateway
         if self.mesh.chance(0.3):
             self.held.clear()  # the page was loaded anew
-        probe = ev.Probe(rng.choice((5.0, 20.0, 60.0)), 1.0, 1024, "wasm", gateway_ms=1.0)
+        gops = rng.choice((5.0, 20.0, 60.0))
+        proves = self.proves_mib() if self.mesh.shape.proofs else 0
+        probe = ev.Probe(gops, 1.0, 1024, "wasm", gateway_ms=1.0, proves_mib=proves)
         agent, held = f"agent {self.id}", list(self.held)
         joined = ev.WorkerJoined(
             self.id, self.session, gateway.name, gateway.instance, self.address, agent, "k", probe, held
@@ -69,6 +80,10 @@ class Worker:
         gateway.admit(self, joined)
         for lease_id, task in list(self.held.items()):
             self.mesh.later(self.mesh.delay(100), partial(self.work, task, lease_id))
+
+    def proves_mib(self) -> int:
+        """What it gives for proofs in this session: it may be less than in the one before."""
+        return self.mesh.rng.choice((0, 512, 512, 512)) if self.mesh.stormy and "steady" not in self.ways else 512
 
     def vanish(self) -> None:
         """It goes, or its connection breaks; its gateway notices, and it comes back some time."""
@@ -89,6 +104,7 @@ class Worker:
     def banned(self) -> None:
         self.gateway, self.out = None, True
         self.held.clear()
+        self.asked.clear()
 
     # -- its work -------------------------------------------------------------------------------------------------
 
@@ -129,3 +145,53 @@ class Worker:
     def forget(self, lease_id: str) -> None:
         """Acknowledged, or not wanted any more."""
         self.held.pop(lease_id, None)
+
+    # -- its proofs -----------------------------------------------------------------------------------------------
+
+    def prove(self, frame: dict[str, Any], tile: Tile) -> None:
+        """It is asked for proofs of a result of its. The same question may come again."""
+        lease_id, mesh = frame["lease"], self.mesh
+        if self.gateway is None or lease_id in self.asked:
+            return
+        self.asked[lease_id] = frame
+        if mesh.happens("challenges not answered", 0.05):
+            return
+        pause = 400
+        if mesh.happens("proofs given up", 0.04):
+            self.asked.pop(lease_id)
+            self.gateway.failed(self, lease_id)
+            return
+        if mesh.happens("proofs that are late", 0.05):
+            pause = ANSWER_MS + mesh.rng.choice((0, 1_000, 8_000))
+        right = mesh_tokens.prove(mesh.work, frame["job"], tile, frame, self.id)
+        mesh.made.append((frame, right))
+        mesh.later(mesh.delay(pause), partial(self._hand_in, lease_id, self._made_up(frame, tile) or right))
+
+    def _made_up(self, frame: dict[str, Any], tile: Tile) -> bytes:
+        """What it hands in in place of a proof, if it does."""
+        mesh, size = self.mesh, len(frame["tiles"]) * PROOF_BYTES
+        others = [(f, p) for f, p in mesh.made if f["lease"] != frame["lease"] and len(p) == size]
+        if mesh.happens("proofs of nothing", 0.04):
+            return bytes(size)
+        same = [p for f, p in others if f["task"] == frame["task"]]
+        if same and mesh.happens("proofs of another lease", 0.3):
+            return same[-1]
+        if others and mesh.happens("proofs of another task", 0.05):
+            return mesh.rng.choice(others)[1]
+        return b""
+
+    def _hand_in(self, lease_id: str, data: bytes) -> None:
+        """Until it is acknowledged, as a result is."""
+        if lease_id not in self.asked:
+            return
+        if self.gateway is not None:
+            self.mesh.network.frame(80, partial(self._proofs_arrive, self.gateway, lease_id, data))
+        self.mesh.later(RESEND_MS + self.mesh.delay(500), partial(self._hand_in, lease_id, data))
+
+    def _proofs_arrive(self, gateway: GatewayNode, lease_id: str, data: bytes) -> None:
+        if gateway is self.gateway and gateway.up:
+            gateway.proofs(self, lease_id, data)
+
+    def heard(self, lease_id: str) -> None:
+        """Its proofs are acknowledged, or too late."""
+        self.asked.pop(lease_id, None)

@@ -20,16 +20,22 @@ from mesh_explainer import Explainer
 from mesh_faults import Shape
 from mesh_gateway import GatewayNode
 from mesh_network import FULL, Network
-from mesh_nodes import GossipNode, LettersNode, MatchmakerNode, Node, Pool, QuorumNode, VerifierNode
+from mesh_nodes import GossipNode, LettersNode, MatchmakerNode, Node, Pool, QuorumNode
 from mesh_oracle import Oracle, check
+from mesh_prover import VerifierNode
 from mesh_work import Work
 from mesh_workers import Worker
 
+from shardy_common import kinds
+from shardy_common.errors import Refused
 from shardy_common.log import Append, Appended, Conflict, MemoryLog, Outcome
 from shardy_common.log.packs import unpack
 from shardy_common.wire import events as ev
+from shardy_common.wire.job import JobSpec
+from shardy_gateway.proving import planned
 from shardy_quorum.canary import Pacing
 
+SHARING = (MatchmakerNode, QuorumNode, VerifierNode)  # whose replicas share the work
 CALM_MS_MAX = 400_000
 REOPENINGS_MAX = 3
 LOOK_MS = 5_000  # how often a gateway looks whether the other is there
@@ -58,13 +64,19 @@ class Mesh:
         self.held_most = 0
         self.workers: dict[str, Worker] = {}
         self.nodes: list[Node] = []
-        shared = shape.kind == "shared"
+        self.revoked_amid_proof = False  # the version of the next proof that is handed in
+        self.made: list[tuple[dict[str, Any], bytes]] = []  # proofs that workers made, with what was asked
+        shared = shape.kind == "shared" or shape.shares
         self.gateways = [GatewayNode(self, f"gateway{i}", pool) for i in range(self.rng.choice((1, 1, 2)))]
         self.nodes += self.gateways
-        self.nodes += [VerifierNode(self, "prover-verifier", pool), GossipNode(self, "gossip-bridge", pool)]
+        self.circuits = (*mesh_verifiers.PROVED, "a") if shape.proofs else mesh_verifiers.CIRCUITS
+        provers = [f"prover-verifier{i}" for i in range(self.rng.choice((1, 2, 2)) if shape.proofs else 0)]
+        self.provers = [VerifierNode(self, name, pool) for name in provers or ["prover-verifier"]]
+        self.nodes += [*self.provers, GossipNode(self, "gossip-bridge", pool)]
         for kind in (LettersNode, MatchmakerNode, QuorumNode):
             count = self.rng.choice((2, 3, 3) if shared and kind is not LettersNode else (1, 1, 2))
             self.nodes += [kind(self, f"{kind.kind}{i}", pool) for i in range(count)]
+        self.quorums = [node for node in self.nodes if isinstance(node, QuorumNode)]
         self.pairs: list[tuple[Node, Node]] = []  # of replicas that see each other
         self.leaving: list[Node] = []  # replicas that will be gone for good, in the middle of some job
         if shared:
@@ -73,6 +85,8 @@ class Mesh:
             node.skew_ms = self.rng.choice((0, 0, -2_000, 300, 2_000))
             if node.ticks:
                 self.later(self.delay(500), node.tick)
+        if shape.proofs:
+            mesh_verifiers.found(self)
         self.colluding = shape.kind != "trusting" and self.random() < 0.3
         self._people()
         for i in range(shape.jobs):
@@ -122,7 +136,15 @@ class Mesh:
                 continue
             if at >= ends:
                 busy = [node.name for node in self.nodes if not node.idle]
-                check(False, "no end:", self.explainer.open_jobs(), "letters due:", list(self.explainer.due), busy)
+                check(
+                    False,
+                    "no end:",
+                    self.explainer.open_jobs(),
+                    "due:",
+                    list(self.explainer.due),
+                    self.explainer.proofs.owed(),
+                    busy,
+                )
             if self.explainer.open or not self.explainer.idle() or not all(node.idle for node in self.nodes):
                 quiet_since = 0
             elif not quiet_since:
@@ -159,11 +181,14 @@ class Mesh:
         """What people do when they see it: operators look at failed jobs, some of them at the same time."""
         if isinstance(event, ev.JobFailed) and self.explainer.jobs[event.job].reopenings < REOPENINGS_MAX:
             for _ in range(self.rng.choice((0, 2, 4, 6))):
-                self.later(self.delay(6_000), lambda: self._gateway().reopen(event.job))
+                self.later(self.delay(6_000), lambda: self.gateway().reopen(event.job))
         elif isinstance(event, ev.ResultSubmitted) and self.chance(0.01):  # while its verdicts are on their way
-            self.later(self.delay(200), lambda: self._gateway().cancel(event.job))
+            self.later(self.delay(200), lambda: self.gateway().cancel(event.job))
+        elif isinstance(event, ev.ProofSubmitted) and self.revoked_amid_proof:
+            self.revoked_amid_proof = False
+            mesh_faults.revoked(self, self.explainer.proofs.of(event.lease).terms.circuit)
         elif isinstance(event, ev.DlqRecorded) and self.chance(0.08):
-            self.later(self.delay(3_000), lambda: self._gateway().discard(event.entry))
+            self.later(self.delay(3_000), lambda: self.gateway().discard(event.entry))
         if self.leaving and isinstance(event, (ev.TaskCreated, ev.ResultSubmitted)) and self.chance(0.5):
             for node in [node for node in self.leaving if node.replicas.owns(event.job)]:
                 self.leaving.remove(node)  # what comes to it to be decided from now on lies about when it is gone
@@ -210,20 +235,32 @@ class Mesh:
             self._sees(me, other, True)
         for i in range(5 if self.shape.large else 4):
             self._person(f"steady{i}", set())
+        if self.shape.proofs:
+            self.later(1_000, self._renew)
+
+    def _renew(self) -> None:
+        """Until each circuit that jobs are proved in has an active version."""
+        gateway, wanting = self.gateway(), False
+        for circuit in mesh_verifiers.PROVED:
+            if not self.explainer.versions.active(circuit, len(self.log.events)):
+                wanting = True
+                mesh_verifiers.renew(gateway, circuit)
+        if wanting:
+            self.later(5_000, self._renew)
 
     # -- replicas -------------------------------------------------------------------------------------------------
 
     def _share(self) -> None:
         """Each sees others come and go by itself, and at times not as it is; some are gone for good."""
         kin = [(a, b) for a in self.nodes for b in self.nodes if a is not b and type(a) is type(b)]
-        self.pairs = [(a, b) for a, b in kin if isinstance(a, (MatchmakerNode, QuorumNode))]
+        self.pairs = [(a, b) for a, b in kin if isinstance(a, SHARING)]
         for me, other in self.pairs:
             self._sees(me, other, True)
         storm_ms = self.shape.storm_ms
         for _ in range(self.rng.choice((0, 0, 8))):
             me, other = self.rng.choice(self.pairs)
             self.later(self.rng.randrange(storm_ms), partial(self._sees, me, other, self.random() < 0.5))
-        replicas = [node for node in self.nodes if isinstance(node, (MatchmakerNode, QuorumNode))]
+        replicas = [node for node in self.nodes if isinstance(node, SHARING)]
         self.leaving = self.rng.sample(replicas, self.rng.choice((0, 1, 2)))
 
     def _sees(self, me: Node, other: Node, there: bool) -> None:
@@ -247,42 +284,55 @@ class Mesh:
 
     # -- what requesters and operators do -------------------------------------------------------------------------
 
-    def _gateway(self) -> GatewayNode:
+    def gateway(self) -> GatewayNode:
         there = [gateway for gateway in self.gateways if gateway.up]
         return self.rng.choice(there or self.gateways)
 
     def submit(self, number: int) -> None:
         rng, shape = self.rng, self.shape
         policy = "adaptive" if shape.kind == "trusting" else rng.choice(("quorum", "quorum", "audit", "adaptive"))
+        if shape.proofs and rng.random() < (0.8 if shape.kind == "proving" else 0.4):
+            policy = kinds.PROOF
         redundancy = 3 if self.colluding else rng.choice((2, 2, 3))
         spec = self.work.job(shape.rows_max, shape.cols_max, policy, redundancy)
+        self._planned(number, spec)
+
+    def _planned(self, number: int, spec: JobSpec) -> None:
+        """As the gateway plans it. Who is refused for now asks again later."""
+        rng, gateway = self.rng, self.gateway()
+        try:
+            spec = planned(spec, gateway.core.verifiers.registry)
+        except Refused:
+            self.count("jobs that no circuit proved for now")
+            self.later(4_000, partial(self._planned, number, spec))
+            return
         job_id = f"j{number:016d}"
         owner = f"requester{number % 2}"
         submitted = Append(ev.JobSubmitted(job_id, spec, owner, f"idem{number}", "body"), f"submit/{job_id}", 0)
         self._submit(submitted)
         if rng.random() < 0.04:
-            self.later(self.delay(3_000), lambda: self._gateway().cancel(job_id))
+            self.later(self.delay(3_000), lambda: self.gateway().cancel(job_id))
 
     def _submit(self, item: Append) -> None:
         """Until the log has it: who hears nothing asks again, of another gateway perhaps."""
         if item.event.entity_id not in self.explainer.jobs:
-            gateway = self._gateway()
+            gateway = self.gateway()
             if gateway.up:
                 gateway.propose([item])
             self.later(4_000 + self.delay(1_000), partial(self._submit, item))
 
     def _keys_and_versions(self, number: int) -> None:
-        gateway = self._gateway()
+        gateway = self.gateway()
         if gateway.up:
             gateway.change_keys(number)
             if self.random() < 0.5:  # somebody else has something in mind too
-                self.later(self.delay(1_200), partial(self._gateway().change_keys, 1_000 + number))
+                self.later(self.delay(1_200), partial(self.gateway().change_keys, 1_000 + number))
         for another in (0, 1):  # two of them, at about the same time
             self.later(self.delay(400), partial(self._verifiers, 2 * number + another))
         self.record(Append(ev.MeshKeyed(f"{number % 2:064x}"), f"mesh-key/{number % 2}", 0))
 
     def _verifiers(self, number: int) -> None:
-        gateway = self._gateway()
+        gateway = self.gateway()
         if gateway.up:
             mesh_verifiers.change(gateway, number)
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import planted_in_common  # noqa: F401 - each registers its own
 import planted_in_gateway  # noqa: F401
 import planted_in_matchmaker  # noqa: F401
+import planted_in_prover  # noqa: F401
 import planted_in_quorum  # noqa: F401
 import pytest
 import storms

@@ -41,7 +41,8 @@ def planted(module: str, needs: str = "", kind: str = "", seeds: int = 60, large
     return register
 
 
-def eager_pick(pool: Pool, barred_workers: set[str], barred_addresses: set[str], _proves_mib: int = 0) -> Any:
+def eager_pick(pool: Pool, barred_workers: set[str], barred_addresses: set[str], proves_mib: int = 0) -> Any:
     """In place of Pool.pick: as when nobody else is there, who let a lease expire gets the task again at once."""
     fitting = [c for c in pool._items if c.id not in barred_workers and c.address not in barred_addresses]
+    fitting = [c for c in fitting if c.proves_mib >= proves_mib]
     return min(fitting, key=lambda c: c.id) if fitting else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import mutations
 import pytest
 import storms
-from mesh_faults import FAULTS
+from mesh_faults import FAULTS, PROVER_FAULTS, PROVING_FAULTS
 
 LEAST = 25
 CORES = (
@@ -41,5 +41,5 @@ def test_every_core_and_every_fault_has_its_bug() -> None:
     for core in CORES:
         assert any(core in mutation.module for mutation in found), core
     needed = {mutation.needs for mutation in found}
-    assert {*FAULTS, *ASTRAY} <= needed
-    assert needed <= {"", mutations.NOTHING, *FAULTS, *ASTRAY}
+    assert {*FAULTS, *ASTRAY, *PROVING_FAULTS} <= needed
+    assert needed <= {"", mutations.NOTHING, *FAULTS, *ASTRAY, *PROVING_FAULTS, *PROVER_FAULTS}
