@@ -10,6 +10,7 @@ import logging
 import os
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import msgspec
 from blake3 import blake3
@@ -17,10 +18,10 @@ from blake3 import blake3
 from shardy_common import kinds
 from shardy_common.blobs import DirectoryStore, MissingBlob
 from shardy_common.proofs import tiles
-from shardy_common.proofs.parse import PROOF_BYTES, Proof, parse_vkey, proof_of_wire
+from shardy_common.proofs.parse import PROOF_BYTES, parse_vkey, proof_of_wire
 from shardy_common.proofs.signals import Circuit, Signals, public_signals
 from shardy_common.proofs.statement import Statement, context_of, drawn, grid_of
-from shardy_common.proofs.verifier import Verifier
+from shardy_common.proofs.verifier import BATCH_MAX, Claim, Verifier
 from shardy_common.wire.job import JobSpec, Tile
 from shardy_prover_verifier.state import Check, Checked, Draw, Drawn
 
@@ -46,6 +47,16 @@ class Prepared:
         return handle
 
 
+@dataclass
+class Read:
+    """A check whose bytes are read: what is stated, the proofs with their signals, and which of them hold."""
+
+    check: Check
+    statements: list[Statement]
+    claims: list[Claim]
+    held: list[bool] = field(default_factory=list)
+
+
 class Examiner:
     """One thread, one verifier. entropy gives the challenges' nonces."""
 
@@ -54,8 +65,12 @@ class Examiner:
         self._prepared = Prepared()
 
     def examine(self, work: list[Draw | Check]) -> list[Drawn | Checked]:
-        """In the order of what was asked."""
-        return [self.draw(one) if isinstance(one, Draw) else self.check(one) for one in work]
+        """In the order of what was asked. The pairings of all that is under one key are checked together."""
+        read = [self.draw(one) if isinstance(one, Draw) else self._read(one) for one in work]
+        waiting = [one for one in read if isinstance(one, Read)]
+        for vk in dict.fromkeys(one.check.vk for one in waiting):
+            self._pair(vk, [one for one in waiting if one.check.vk == vk])
+        return [self._said(one) if isinstance(one, Read) else one for one in read]
 
     def draw(self, draw: Draw) -> Drawn:
         try:
@@ -67,9 +82,8 @@ class Examiner:
             return Drawn(draw, missing=f"the result's bytes cannot be read: {error}")
         return Drawn(draw, root.hex(), self._entropy(NONCE_BYTES).hex(), grid.count)
 
-    def check(self, check: Check) -> Checked:
-        """Never raises: what cannot be read is `missing`, what does not hold is `wrong`."""
-        terms = check.terms
+    def _read(self, check: Check) -> Read | Checked:
+        """Never raises: bytes that are gone are `missing`, and what is no proof is `wrong`."""
         try:
             statements, publics = self._statements(check)
         except (MissingBlob, ValueError) as error:
@@ -83,22 +97,35 @@ class Examiner:
             proofs = [proof_of_wire(handed_in[at : at + PROOF_BYTES]) for at in range(0, size, PROOF_BYTES)]
         except ValueError as error:
             return Checked(check, cause="wrong", detail=f"what came is no proof: {error}")
-        wrong = self._wrong(check.vk, proofs, publics)
+        return Read(check, statements, list(zip(proofs, publics, strict=True)))
+
+    def _pair(self, vk: str, found: list[Read]) -> None:
+        """Say of each proof whether it holds, all of them under one key. A wrong one costs the others nothing but time:
+        halves are tried until it is found."""
+        handle, verifier = self._prepared.handle(vk), self._prepared.verifier
+        claims = [claim for one in found for claim in one.claims]
+        if len(claims) == 1:
+            held = [verifier.verify(handle, *claims[0])]
+        else:
+            held = [
+                holds
+                for at in range(0, len(claims), BATCH_MAX)
+                for holds in verifier.verify_batch(handle, claims[at : at + BATCH_MAX])
+            ]
+        for one in found:
+            one.held, held = held[: len(one.claims)], held[len(one.claims) :]
+
+    def _said(self, found: Read) -> Checked:
+        check, statements = found.check, found.statements
+        wrong = [statement for statement, holds in zip(statements, found.held, strict=True) if not holds]
         if wrong:
-            named = ", ".join(str(statements[at].index) for at in wrong[:8])
-            log.warning("task %s: %d of %d proofs do not hold", terms.task, len(wrong), len(proofs))
-            return Checked(check, cause="wrong", detail=f"no proof of tile {named} of {terms.tiles}")
+            named = ", ".join(str(statement.index) for statement in wrong[:8])
+            log.warning("task %s: %d of %d proofs do not hold", check.terms.task, len(wrong), len(statements))
+            return Checked(check, cause="wrong", detail=f"no proof of tile {named} of {check.terms.tiles}")
         data = msgspec.json.encode(statements)
         digest = blake3(data).hexdigest()
         self._blobs.put([(digest, data)])
         return Checked(check, digest)
-
-    def _wrong(self, vk: str, proofs: list[Proof], publics: list[Signals]) -> list[int]:
-        handle, verifier = self._prepared.handle(vk), self._prepared.verifier
-        if len(proofs) == 1:
-            return [] if verifier.verify(handle, proofs[0], publics[0]) else [0]
-        held = verifier.verify_batch(handle, list(zip(proofs, publics, strict=True)))
-        return [at for at, holds in enumerate(held) if not holds]
 
     def _statements(self, check: Check) -> tuple[list[Statement], list[Signals]]:
         terms, tile = check.terms, check.tile
