@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -95,10 +96,13 @@ async def emptied(log: JetStreamLog, server: NatsProcess) -> JetStreamLog:
     its answer, with whatever a new one has put there by then: its look-ups by subject would find nothing."""
     await log.client.request(f"$JS.API.STREAM.DELETE.{log.stream}", b"", timeout=5)
     folder = server.store / "jetstream" / "$G" / "streams" / log.stream
-    for _ in range(100):
-        if not folder.exists():
-            break
-        await asyncio.sleep(0.005)
-    shutil.rmtree(folder, ignore_errors=True)  # of a stream that was being written it leaves a block behind
-    await log.make_stream(streams.events(1))
-    return log
+    for patience in (100, 400, 1_000):
+        for _ in range(patience):
+            if not folder.exists():
+                break
+            await asyncio.sleep(0.005)
+        shutil.rmtree(folder, ignore_errors=True)  # of a stream that was being written it leaves a block behind
+        with contextlib.suppress(RuntimeError):  # the server is still busy removing: it can't put a new one there yet
+            await log.make_stream(streams.events(1))
+            return log
+    raise AssertionError("the server never let go of the stream that was deleted")

@@ -342,7 +342,7 @@ def challenges_outlive_their_tasks(patch: Patch) -> None:
     patch.setattr(Shown, "evolve", evolve)
 
 
-@planted("gateway/proving", kind="proving", large=True, seeds=150)
+@planted("gateway/proving", kind="proving", large=True, seeds=400)
 def the_last_proof_of_a_task_is_shown(patch: Patch) -> None:
     """Whatever the verdict rests on."""
 
